@@ -1,0 +1,180 @@
+"""The machine as steps see it: one narrow protocol, implemented once per operating system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+SECTOR = 512
+MIB = 1 << 20
+
+
+class ImageType(StrEnum):
+    """Container format of an image file; the value is also its file name extension."""
+
+    VHD = "vhd"
+    """Dynamic VHD (Microsoft "Virtual Hard Disk Image Format Specification" 1.0)."""
+    IMG = "img"
+    """Raw bytes with a partition table."""
+
+
+class FileSystemType(StrEnum):
+    """Filesystem inside the partition."""
+
+    EXT4 = "ext4"
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Where the one partition lies on the guest-visible disk, in bytes."""
+
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A run of guest-visible bytes that has data: ``[start, start+length)`` lies in the image file at ``offset``."""
+
+    start: int
+    length: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMap:
+    """Size of the guest-visible disk in bytes and its data extents, ascending; everything else reads as zeros."""
+
+    size: int
+    extents: tuple[Extent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A numeric user and group."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """What tells that a file is still the same, without reading it."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """An image that the operating system shows as a block device, perhaps mounted.
+
+    ``problem`` is empty when everything is well; otherwise it says what is stale or dead, and only
+    :meth:`Platform.repair` and detaching are allowed.
+    """
+
+    image: Path
+    device: str
+    read_only: bool
+    mount_point: Path | None
+    mount_point_made: bool
+    daemon_pid: int | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostTool:
+    """A program or privilege of the host, for ``doctor``."""
+
+    name: str
+    purpose: str
+    without: str
+    found: str | None
+    install: tuple[str, ...]
+    """Command that installs it (``("apt-get", "install", "-y", "qemu-utils")``), empty if there is none."""
+
+
+class BlockImage(Protocol):
+    """The guest-visible disk inside an image file, opened for random access. Usable from several threads."""
+
+    size: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes at a guest offset; holes read as zeros."""
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Write at a guest offset."""
+
+    def zero(self, offset: int, length: int) -> None:
+        """Make a range read as zeros, as a hole where the format can."""
+
+    def flush(self) -> None:
+        """Return when everything written is on stable storage."""
+
+
+class Platform(Protocol):
+    """What an operating system must be able to do for us.
+
+    Every method raises ``VdiskError`` subclasses only: ``Missing`` for an absent tool or privilege,
+    ``ToolFailed`` for a command that failed, ``Refused`` when the state of things forbids it.
+    """
+
+    def hold_in_children(self, descriptor: int) -> AbstractContextManager[None]:
+        """While the context lasts, short-lived child processes inherit this descriptor (an operation lock)."""
+
+    # images -------------------------------------------------------------------------------------------
+
+    def create_image(self, path: Path, type: ImageType, size: int) -> None:
+        """Create an empty image of ``size`` guest bytes at ``path``, replacing what is there."""
+
+    def map_image(self, path: Path, type: ImageType) -> ImageMap:
+        """Size and data extents of an image that nobody writes to."""
+
+    def open_image(self, path: Path, type: ImageType, *, writable: bool) -> AbstractContextManager[BlockImage]:
+        """Open the guest-visible disk; on leaving the context everything is flushed and released."""
+
+    def check_image(self, path: Path, type: ImageType) -> None:
+        """Check the container's own structures; raises ``Corrupt``."""
+
+    # filesystems --------------------------------------------------------------------------------------
+
+    def make_filesystem(self, path: Path, fs: FileSystemType, *, label: str, uuid: str, owner: Owner) -> None:
+        """Make a filesystem that fills the plain file at ``path``; its root folder belongs to ``owner``."""
+
+    # mounting -----------------------------------------------------------------------------------------
+
+    def attachments(self) -> Iterator[Attachment]:
+        """All images attached on this machine by us, looked up afresh; needs no privilege."""
+
+    def attachment(self, image: Path) -> Attachment | None:
+        """The attachment of this image file (by device and inode), or None; needs no privilege."""
+
+    def attach(self, image: Path, type: ImageType, partition: Partition, *, read_only: bool) -> Attachment:
+        """Show the partition as a block device; attaching what is attached in the same way changes nothing."""
+
+    def mount(self, image: Path, fs: FileSystemType, mount_point: Path) -> Attachment:
+        """Mount an attached image; a missing mount point is created and remembered as ours."""
+
+    def unmount(self, image: Path) -> None:
+        """Unmount, if mounted; ``Refused`` when busy. Removes a mount point that :meth:`mount` made."""
+
+    def detach(self, image: Path) -> None:
+        """Take the block device away in the safe order, wait until it is gone and the daemon has ended."""
+
+    def repair(self, image: Path, type: ImageType, partition: Partition, fs: FileSystemType) -> list[str]:
+        """Clear away stale or dead pieces of an attachment and check image and filesystem; says what was done."""
+
+    # the host -----------------------------------------------------------------------------------------
+
+    def free_space(self, folder: Path) -> int:
+        """Bytes that this process may still write below ``folder``."""
+
+    def host_tools(self) -> Sequence[HostTool]:
+        """Every tool and privilege that we use, present or not."""

@@ -1,0 +1,85 @@
+"""Where this program keeps its state, and whose it is."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+
+from portunix_vdisk.platform.base import Owner
+
+
+def calling_owner() -> Owner:
+    """The person who called us: under sudo the one who typed the command, otherwise this process's user."""
+    if os.getuid() == 0 and os.environ.get("SUDO_UID", "").isdigit():
+        return Owner(int(os.environ["SUDO_UID"]), int(os.environ.get("SUDO_GID") or os.environ["SUDO_UID"]))
+    return Owner(os.geteuid(), os.getegid())
+
+
+def act_as_caller() -> None:
+    """Under sudo, create every file as the person who called sudo; root comes back only in ``as_root`` children.
+
+    The real user id stays 0, so a child that asks for it (``subprocess`` with ``user=0``) is root again.
+    """
+    owner = calling_owner()
+    if os.getuid() == 0 and owner.uid != 0 and os.geteuid() == 0:
+        os.setgroups(os.getgrouplist(pwd.getpwuid(owner.uid).pw_name, owner.gid))
+        os.setegid(owner.gid)
+        os.seteuid(owner.uid)
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The state folder: ``~/.portunix``, or what ``PORTUNIX_HOME`` says."""
+
+    root: Path
+
+    @classmethod
+    def of_caller(cls) -> Home:
+        """The state folder of the calling person, also under sudo. Nothing is created."""
+        override = os.environ.get("PORTUNIX_HOME")
+        if override:
+            return cls(Path(override).absolute())
+        return cls(Path(pwd.getpwuid(calling_owner().uid).pw_dir) / ".portunix")
+
+    @property
+    def logs(self) -> Path:
+        """Log files of all components."""
+        return self.root / "logs"
+
+    @property
+    def vdisk(self) -> Path:
+        """Everything about virtual disks."""
+        return self.root / "vdisk"
+
+    @property
+    def catalog(self) -> Path:
+        """Database: which disks exist."""
+        return self.vdisk / "catalog.db"
+
+    @property
+    def journal(self) -> Path:
+        """Database: which tasks are done."""
+        return self.vdisk / "journal.db"
+
+    @property
+    def disks(self) -> Path:
+        """Default folder of images."""
+        return self.vdisk / "disks"
+
+    @property
+    def mounts(self) -> Path:
+        """Default folder of mount points."""
+        return self.vdisk / "mnt"
+
+    @property
+    def run(self) -> Path:
+        """Sockets, locks and process ids; mode 0700, empty when nothing runs."""
+        return self.vdisk / "run"
+
+    def make(self) -> None:
+        """Create the folders that are missing. Raises ``OSError``."""
+        for folder in (self.root, self.vdisk, self.disks, self.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.run.mkdir(mode=0o700, exist_ok=True)

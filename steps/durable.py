@@ -1,0 +1,67 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from portunix_vdisk.platform.base import FileIdentity
+
+
+def partial_of(path: Path) -> Path:
+    """The sibling in which a file is written until it is whole."""
+    return path.with_name(path.name + ".partial")
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make names in a folder durable. Raises ``OSError``."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish(partial: Path, final: Path) -> None:
+    """fsync ``partial``, give it its final name, fsync the folder.
+
+    An existing ``final`` is never replaced: raises ``FileExistsError``, unless it is this very file (a run that
+    was killed between the two names), in which case the work is finished.
+    """
+    descriptor = os.open(partial, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    # link + unlink instead of rename: rename would silently replace what appeared meanwhile. Filesystems
+    # without hard links (FAT, exFAT) get a checked rename.
+    try:
+        os.link(partial, final)
+    except FileExistsError:
+        if not final.samefile(partial):
+            raise
+        partial.unlink()
+    except OSError:
+        if final.exists():
+            raise FileExistsError(str(final)) from None
+        partial.rename(final)
+    else:
+        partial.unlink()
+    fsync_folder(final.parent)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file by rename."""
+    partial = partial_of(path)
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    fsync_folder(path.parent)
+
+
+def identity_of(path: Path) -> FileIdentity:
+    """Identity of an existing file. Raises ``OSError``."""
+    stat = path.stat()
+    return FileIdentity(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
