@@ -1,0 +1,52 @@
+"""Allocate: an empty image file under its partial name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from portunix_vdisk.platform.base import MIB, ImageType
+from portunix_vdisk.platform.errors import BadUsage, NotFound, Refused
+from portunix_vdisk.steps.sizes import show_size
+from portunix_vdisk.steps.step import Context, Json
+
+SMALLEST = 16 * MIB
+"""Below this an ext4 filesystem with a journal makes no sense."""
+LARGEST = {ImageType.VHD: 2039 << 30, ImageType.IMG: 16 << 40}
+"""VHD: QEMU refuses 2040 GiB (the block table would not address it). Raw: what ext4 can hold with 4 KiB blocks."""
+
+
+def check_size(size: int, type: ImageType) -> None:
+    """Refuse a size that this image type cannot have. Raises ``BadUsage``."""
+    if size < SMALLEST:
+        raise BadUsage(f"{show_size(size)} is too small for a disk", hint=f"the smallest is {show_size(SMALLEST)}")
+    if size > LARGEST[type]:
+        raise BadUsage(
+            f"{show_size(size)} is too large for a {type} image", hint=f"the largest is {show_size(LARGEST[type])}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Allocate:
+    """Make an empty image of ``size`` guest bytes at ``partial``, which only we have written so far."""
+
+    partial: Path
+    type: ImageType
+    size: int
+
+    def run(self, ctx: Context) -> Json:
+        """Result: device and inode of the new file. Raises ``NotFound``, ``Refused``, ``ToolFailed``."""
+        folder = self.partial.parent
+        if not folder.is_dir():
+            raise NotFound(f"the folder {folder} does not exist", hint=f"mkdir -p {folder}")
+        free = ctx.platform.free_space(folder)
+        if self.size > free:
+            raise Refused(
+                f"no room for a disk of {show_size(self.size)}: {folder} has {show_size(free)} free",
+                state="nothing was created",
+                hint="choose a smaller --size, or another place with --path",
+            )
+        self.partial.unlink(missing_ok=True)
+        ctx.platform.create_image(self.partial, self.type, self.size)
+        stat = self.partial.stat()
+        return {"device": stat.st_dev, "inode": stat.st_ino}

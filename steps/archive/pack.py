@@ -1,0 +1,121 @@
+"""The steps of an export up to the last chunk: scan, and pack by ranges."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from portunix_vdisk.platform.base import FileIdentity
+from portunix_vdisk.platform.errors import BadUsage, Corrupt, NotFound, Refused
+from portunix_vdisk.steps.archive.export import Export, close_export, job_of, open_export
+from portunix_vdisk.steps.archive.layout import NewerVersion, NotAnArchive, range_count
+from portunix_vdisk.steps.archive.partial import Content, read_back
+from portunix_vdisk.steps.durable import identity_of, partial_of
+from portunix_vdisk.steps.step import Context, Json
+
+_MARGIN: Final = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Map the image, open or create the partial archive, and find out what is left to do.
+
+    Raises ``NotFound`` (no such folder or image), ``BadUsage`` (the output is a folder), ``Refused`` (the output
+    exists; the partial is another disk's or being written; no room at all), ``Corrupt`` (the image has another size
+    than the catalog says). The result has sizes in bytes.
+    """
+
+    export: Export
+
+    def run(self, ctx: Context) -> Json:
+        output = self.export.output
+        if not output.parent.is_dir():
+            raise NotFound(f"{output.parent}: no such folder", hint=f"mkdir -p {output.parent}")
+        if output.is_dir():
+            raise BadUsage(f"{output} is a folder", hint=f"name a file: {output / self.export.disk.name}.zip")
+        if output.exists() and not (self.export.partial.exists() and output.samefile(self.export.partial)):
+            raise Refused(
+                f"{output} exists", state="it was not touched", hint="choose another output or move that file"
+            )
+        job = open_export(self.export, ctx.platform)
+        left = job.total - job.done
+        if left and ctx.platform.free_space(output.parent) < min(left, _MARGIN):
+            close_export(output)
+            raise Refused(f"no space left in {output.parent}", hint="free some space, then run the same command")
+        ctx.update(job.done, job.total)
+        return {
+            "disk_bytes": self.export.disk.size,
+            "data_bytes": job.total,
+            "done_bytes": job.done,
+            "partial_bytes": job.appender.end,
+            "ranges": range_count(self.export.disk.size),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Compress one of ``count`` ranges of the disk into the partial archive.
+
+    What is there already, and holds for the image as it is now, is not read again. The result names where the
+    partial ends then and the digest over all its headers up to there; see :func:`pack_is_done`. Raises ``Failed``
+    (read and write errors, no space, image changed meanwhile) with everything written so far kept.
+    """
+
+    export: Export
+    index: int
+    count: int
+
+    def run(self, ctx: Context) -> Json:
+        try:
+            return open_export(self.export, ctx.platform).pack(self.index, self.count, ctx)
+        except BaseException:
+            close_export(self.export.output)
+            raise
+
+
+_scans: dict[Path, tuple[FileIdentity, Content]] = {}
+
+
+def pack_is_done(output: Path, result: object, source: FileIdentity) -> bool:
+    """Whether what a :class:`Pack` step once returned still holds for the partial file (or the finished archive).
+
+    True if the file's headers, up to the offset the result names, are the same as then, and the last session before it
+    read ``source``. Reads only headers, and each file once per process. The file decides: any doubt is False.
+    """
+    if not isinstance(result, Mapping):
+        return False
+    end, last = result.get("end"), result.get("last")
+    if not isinstance(end, int) or not isinstance(last, str):
+        return False
+    job = job_of(output)
+    if job is not None and job.is_current():
+        chains, sessions = job.chains, job.sessions
+    elif (content := _scan(output)) is not None:
+        chains, sessions = content.chains, content.sessions
+    else:
+        return False
+    former = [(offset, session) for offset, _, session in sessions.values() if offset < end]
+    if not former or max(former, key=lambda item: item[0])[1].source != source:
+        return False
+    return end in chains and chains[end].hex() == last
+
+
+def _scan(output: Path) -> Content | None:
+    partial = partial_of(output)
+    path = partial if partial.exists() else output
+    try:
+        identity = identity_of(path)
+        if path in _scans and _scans[path][0] == identity:
+            return _scans[path][1]
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            content = read_back(descriptor, payloads=False)
+        finally:
+            os.close(descriptor)
+    except (OSError, NotAnArchive, NewerVersion, Corrupt):
+        return None
+    _scans[path] = identity, content
+    return content

@@ -1,0 +1,78 @@
+"""Attach, mount, unmount, detach, repair: what the platform does to an image, as steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from portunix_vdisk.platform.base import FileSystemType, ImageType, Partition
+from portunix_vdisk.steps.step import Context, Json
+
+
+@dataclass(frozen=True, slots=True)
+class AttachImage:
+    """Show the partition of an image as a block device."""
+
+    image: Path
+    type: ImageType
+    partition: Partition
+    read_only: bool
+
+    def run(self, ctx: Context) -> Json:
+        """Result: the device. Raises ``Refused``, ``Missing``, ``ToolFailed``."""
+        held = ctx.platform.attach(self.image, self.type, self.partition, read_only=self.read_only)
+        return {"device": held.device}
+
+
+@dataclass(frozen=True, slots=True)
+class MountImage:
+    """Mount an attached image."""
+
+    image: Path
+    file_system: FileSystemType
+    mount_point: Path
+
+    def run(self, ctx: Context) -> Json:
+        """Result: the device. Raises ``Refused``, ``Missing``, ``ToolFailed``."""
+        held = ctx.platform.mount(self.image, self.file_system, self.mount_point)
+        return {"device": held.device}
+
+
+@dataclass(frozen=True, slots=True)
+class UnmountImage:
+    """Unmount an image; busy is refused, nothing is ever torn away."""
+
+    image: Path
+
+    def run(self, ctx: Context) -> Json:
+        """Raises ``Refused``, ``Missing``, ``ToolFailed``."""
+        ctx.platform.unmount(self.image)
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class DetachImage:
+    """Take the block device away in the safe order."""
+
+    image: Path
+
+    def run(self, ctx: Context) -> Json:
+        """Raises ``Refused``, ``Missing``, ``ToolFailed``."""
+        ctx.platform.detach(self.image)
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class RepairAttachment:
+    """Clear away what a crash left of an attachment, and check image and filesystem."""
+
+    image: Path
+    type: ImageType
+    partition: Partition
+    file_system: FileSystemType
+
+    def run(self, ctx: Context) -> Json:
+        """Tells the person each thing that was done. Raises ``Corrupt``, ``Refused``, ``Missing``."""
+        for line in ctx.platform.repair(self.image, self.type, self.partition, self.file_system):
+            ctx.warn(line)
+        return {}
