@@ -178,3 +178,9 @@ class Platform(Protocol):
 
     def host_tools(self) -> Sequence[HostTool]:
         """Every tool and privilege that we use, present or not."""
+
+    def install(self, tools: Sequence[HostTool]) -> list[str]:
+        """Install tools with the system's package manager; returns the names of what was installed.
+
+        Raises ``Missing`` without the privilege to do so.
+        """

@@ -1,0 +1,225 @@
+"""Running external commands: the one place that does.
+
+Commands are argument lists, never shell strings. Their messages are in English (``LC_ALL=C``) because some are read
+by us. A failure is :class:`ToolFailed` with the command line and its last words; an absent program is
+:class:`Missing` with the command that installs it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, cast
+
+from portunix_vdisk.platform.errors import Missing, ToolFailed
+
+Word = str | os.PathLike[str]
+
+ADMINISTRATION = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+"""Folders that hold our tools but are not in the ``PATH`` of an ordinary user."""
+
+SYSTEM_FOLDERS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
+"""Where a process with root's rights looks for programs, whatever ``PATH`` says."""
+
+PACKAGES = {
+    "qemu-img": "qemu-utils",
+    "qemu-nbd": "qemu-utils",
+    "qemu-storage-daemon": "qemu-system-common",
+    "losetup": "mount",
+    "mount": "mount",
+    "umount": "mount",
+    "setpriv": "util-linux",
+    "mke2fs": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "fusermount3": "fuse3",
+    "sudo": "sudo",
+}
+"""Program to the Debian package that holds it."""
+
+_PATIENCE = 2.0
+"""Seconds that a cancelled child has to end before it is killed."""
+
+
+def install_command(program: str) -> tuple[str, ...]:
+    """The command that installs ``program`` on Debian and Ubuntu; empty if we know none."""
+    package = PACKAGES.get(program)
+    return ("apt-get", "install", "-y", package) if package else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a command left: exit status and what it printed."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Commands:
+    """Runs commands, and lets short-lived ones inherit the descriptors that are held.
+
+    Args:
+        folders: where to look for programs; by default ``PATH`` and the folders of administration.
+    """
+
+    def __init__(self, folders: Sequence[str] | None = None) -> None:
+        self._folders = folders
+        self._held: list[int] = []
+        self._guard = threading.Lock()
+
+    def find(self, program: str) -> str | None:
+        """Absolute path of a program, or None."""
+        folders = self._folders
+        if folders is None:
+            folders = [*os.environ.get("PATH", os.defpath).split(os.pathsep), *ADMINISTRATION]
+        return shutil.which(program, path=os.pathsep.join(folders))
+
+    def need(self, program: str) -> str:
+        """Absolute path of a program. Raises ``Missing`` with the command that installs it."""
+        found = self.find(program)
+        if found is None:
+            install = " ".join(install_command(program))
+            raise Missing(
+                f"the program {program} is not installed", hint=f"install it: sudo {install}" if install else ""
+            )
+        return found
+
+    @contextmanager
+    def hold(self, descriptor: int) -> Iterator[None]:
+        """While the context lasts, short-lived children inherit this descriptor."""
+        with self._guard:
+            self._held.append(descriptor)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._held.remove(descriptor)
+
+    def held(self) -> tuple[int, ...]:
+        """The descriptors that are held now."""
+        with self._guard:
+            return tuple(dict.fromkeys(self._held))
+
+    def run(
+        self,
+        program: str,
+        *arguments: Word,
+        input: bytes | None = None,
+        accept: Sequence[int] = (0,),
+        pass_fds: Sequence[int] = (),
+        user: int | None = None,
+    ) -> Output:
+        """Run a command to its end and return what it printed.
+
+        Args:
+            program: name or absolute path.
+            arguments: its arguments, one each; file names may hold any bytes.
+            input: what it reads; nothing by default, so that it can never wait for a terminal.
+            accept: exit statuses that are no failure.
+            pass_fds: descriptors that it inherits besides the held ones.
+            user: user id to run as; needs the rights to become it.
+
+        Raises:
+            Missing: there is no such program.
+            ToolFailed: it ended with a status that is not accepted.
+        """
+        # plumbum takes longer to import than most of our commands to run, and the attach program rarely needs it.
+        from plumbum.machines.local import LocalCommand, local
+
+        words = [os.fspath(word) for word in arguments]
+        path = program if program.startswith("/") else self.need(program)
+        # The whole environment is given: plumbum's own is a copy from the time of import, shared by all threads.
+        process = cast(
+            "subprocess.Popen[bytes]",
+            LocalCommand(local.path(path)).popen(
+                words,
+                cwd="/",
+                env=english(),
+                stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(*self.held(), *pass_fds),
+                **({} if user is None else {"user": user}),
+            ),
+        )
+        with ended(process):
+            stdout, stderr = process.communicate(input)
+        if process.returncode not in accept:
+            raise ToolFailed((program, *map(display, words)), process.returncode, display((stderr or stdout)[-4000:]))
+        return Output(process.returncode, stdout, stderr)
+
+    def start(
+        self, program: str, *arguments: Word, stdin: int | IO[bytes], stderr: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
+        """Start a process that serves us while we live; it inherits the held descriptors.
+
+        It has its own session, so that Ctrl-C in a terminal reaches us alone and we can end in order. The caller
+        waits for it within :func:`ended`. Raises ``Missing``.
+        """
+        return subprocess.Popen(
+            [self.need(program), *(os.fspath(word) for word in arguments)],
+            cwd="/",
+            env=english(),
+            stdin=stdin,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            pass_fds=self.held(),
+            start_new_session=True,
+        )
+
+    def launch(self, program: str, *arguments: Word, pass_fds: Sequence[int] = ()) -> None:
+        """Run a program that makes itself a daemon, and wait until it has done so.
+
+        The daemon gets its own session and only the descriptors of ``pass_fds``: the held ones are operation locks,
+        which must not live as long as it does. Raises ``Missing``, ``ToolFailed``.
+        """
+        words = [os.fspath(word) for word in arguments]
+        process = subprocess.Popen(
+            [self.need(program), *words],
+            cwd="/",
+            env=english(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=tuple(pass_fds),
+            start_new_session=True,
+        )
+        with ended(process):
+            _, stderr = process.communicate()
+        if process.returncode:
+            raise ToolFailed((program, *map(display, words)), process.returncode, display(stderr[-4000:]))
+
+
+@contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Whatever happens in the context, the process has ended afterwards: no orphan after Ctrl-C."""
+    try:
+        yield
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
+    finally:
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def english() -> dict[str, str]:
+    """The environment of a command."""
+    return {**os.environ, "LC_ALL": "C", "LANGUAGE": "C"}
+
+
+def display(text: bytes | str) -> str:
+    """Text for people, of bytes that may be anything."""
+    data = os.fsencode(text) if isinstance(text, str) else text
+    return data.decode("utf-8", errors="backslashreplace")

@@ -1,0 +1,167 @@
+"""``portunix-vdisk-attach``: the only program that needs root, run as a whole under sudo.
+
+Fixed verbs, no shell, no path that is looked up twice. Called through sudo it uses only files and folders that the
+calling user could use anyway. It prints one JSON object: the result on stdout, or a failure on stderr together with
+its exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from portunix_vdisk.platform.base import Attachment, FileSystemType, ImageType, Owner, Partition
+from portunix_vdisk.platform.commands import SYSTEM_FOLDERS, Commands
+from portunix_vdisk.platform.errors import BadUsage, ExitCode, Failed, Missing, VdiskError
+from portunix_vdisk.platform.linux.mount_point import Caller
+from portunix_vdisk.platform.linux.mounting import Mounting
+from portunix_vdisk.platform.linux.repair import repair
+
+_HIGHEST_ID = 2**32 - 2
+_HIGHEST_OFFSET = 2**62
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports bad usage as our kind of error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadUsage(message, hint=f"see: {self.prog} --help")
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,19}", text, re.ASCII) or int(text) > _HIGHEST_OFFSET:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes")
+    return int(text)
+
+
+def _owner(text: str) -> Owner:
+    if not re.fullmatch(r"[0-9]{1,10}:[0-9]{1,10}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not UID:GID")
+    uid, gid = map(int, text.split(":"))
+    if max(uid, gid) > _HIGHEST_ID:
+        raise argparse.ArgumentTypeError(f"{text!r} is not UID:GID")
+    return Owner(uid, gid)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    program = _Parser(
+        prog="portunix-vdisk-attach",
+        description="Attach and mount virtual disks. Part of portunix vdisk; runs as root.",
+        allow_abbrev=False,
+    )
+    verbs = program.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+    explained = {
+        "attach": "show the partition of an image as a block device",
+        "mount": "mount an attached image",
+        "unmount": "unmount an image; it stays attached",
+        "detach": "unmount an image and take its block device away",
+        "repair": "clear away what a crash left and check image and filesystem",
+    }
+    for verb, help in explained.items():
+        added = verbs.add_parser(verb, help=help, description=help, allow_abbrev=False)
+        added.add_argument("--image", required=True, type=Path, help="absolute path of the image file")
+        added.add_argument("--owner", type=_owner, metavar="UID:GID", help="who gets mount points that are made")
+        if verb in ("attach", "repair"):
+            added.add_argument("--type", required=True, type=ImageType, help="vhd or img")
+            added.add_argument("--start", required=True, type=_number, help="first byte of the partition on the disk")
+            added.add_argument("--length", required=True, type=_number, help="bytes of the partition")
+        if verb == "attach":
+            added.add_argument("--read-only", action="store_true", help="allow no writes")
+        if verb in ("mount", "repair"):
+            added.add_argument("--fs", required=True, type=FileSystemType, help="ext4")
+        if verb == "mount":
+            added.add_argument("--mount-point", required=True, type=Path, help="absolute path of the folder")
+    return program
+
+
+def caller(owner: Owner | None) -> Caller:
+    """For whom we run. sudo says who called it; its word counts more than the command line.
+
+    Raises:
+        Missing: we are not root.
+        BadUsage: the command line names another user than sudo does.
+    """
+    if os.geteuid() != 0:
+        raise Missing("attaching and mounting need root", hint="run it with sudo")
+    text = os.environ.get("SUDO_UID", "")
+    if not re.fullmatch(r"[0-9]{1,10}", text) or text == "0":
+        return Caller(owner or Owner(0, 0), restricted=False)
+    group = os.environ.get("SUDO_GID", text)
+    found = Owner(int(text), int(group) if group.isdigit() else int(text))
+    if owner is not None and owner.uid != found.uid:
+        raise BadUsage(f"--owner names user {owner.uid}, but user {found.uid} called sudo")
+    return Caller(found, restricted=True)
+
+
+def perform(mounting: Mounting, options: argparse.Namespace) -> dict[str, object]:
+    """Do one verb; the result as JSON data."""
+    image: Path = options.image
+    match options.verb:
+        case "attach":
+            partition = Partition(options.start, options.length)
+            return plain(mounting.attach(image, options.type, partition, read_only=options.read_only))
+        case "mount":
+            return plain(mounting.mount(image, options.fs, options.mount_point))
+        case "unmount":
+            mounting.unmount(image)
+        case "detach":
+            mounting.detach(image)
+        case "repair":
+            partition = Partition(options.start, options.length)
+            return {"lines": repair(mounting, image, options.type, partition, options.fs)}
+    return {}
+
+
+def plain(found: Attachment) -> dict[str, object]:
+    """An attachment as JSON data."""
+    return {
+        "image": str(found.image),
+        "device": found.device,
+        "read_only": found.read_only,
+        "mount_point": None if found.mount_point is None else str(found.mount_point),
+        "mount_point_made": found.mount_point_made,
+        "daemon_pid": found.daemon_pid,
+        "problem": found.problem,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    os.umask(0o022)
+    try:
+        try:
+            options = parser().parse_args(arguments)
+            who = caller(options.owner)
+            # The user's PATH and Python settings mean nothing to a process with root's rights.
+            os.setgid(0)
+            os.environ.pop("LD_PRELOAD", None)
+            os.environ["PATH"] = os.pathsep.join(SYSTEM_FOLDERS)
+            result = perform(Mounting(who, Commands(SYSTEM_FOLDERS)), options)
+        except OSError as error:
+            raise Failed(f"{error.strerror or error}: {error.filename or 'attaching'}") from error
+    except VdiskError as error:
+        failure = {
+            "kind": type(error).__name__,
+            "code": int(error.code),
+            "what": error.what,
+            "state": error.state,
+            "hint": error.hint,
+        }
+        sys.stderr.write(json.dumps({"error": failure}) + "\n")
+        return int(error.code)
+    except KeyboardInterrupt:
+        sys.stderr.write(json.dumps({"error": {"kind": "Interrupted", "what": "interrupted"}}) + "\n")
+        return int(ExitCode.INTERRUPTED)
+    sys.stdout.write(json.dumps(result) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

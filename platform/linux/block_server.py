@@ -1,0 +1,139 @@
+"""A private ``qemu-nbd`` that shows the guest-visible disk inside a VHD to this process alone.
+
+The connection exists before the server does: we listen on a socket in a private folder, connect to it, remove the
+folder, and hand the listening socket to qemu-nbd by the protocol of systemd's socket activation (``LISTEN_FDS``). So
+there is no readiness to wait for and no file to leave behind. Without ``--persistent`` qemu-nbd ends with its only
+client; and if we are killed before it has met us, the kernel ends it (``PR_SET_PDEATHSIG``).
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from portunix_vdisk.platform.commands import Commands, display, ended
+from portunix_vdisk.platform.errors import Failed, ToolFailed
+from portunix_vdisk.platform.linux.storage_daemon import explained
+from portunix_vdisk.platform.nbd import NbdClient
+
+# Socket activation wants the socket as descriptor 3 and the server's own process id, which only it knows.
+_ACTIVATE = 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&0 0</dev/null'
+
+_PATIENCE = 60.0
+"""Seconds that the server has to end after its client has gone."""
+
+
+@contextmanager
+def block_server(commands: Commands, image: Path, *, read_only: bool) -> Iterator[NbdClient]:
+    """The disk inside the VHD at ``image``, open for random access.
+
+    qemu-nbd passes no flush on (``cache=unsafe``): QEMU's VHD driver would sync the file for every 2 MiB block that it
+    allocates, which halves the speed. The page cache is the same for everybody, so whoever writes syncs the image
+    file; the driver keeps nothing back in memory.
+
+    Raises:
+        Refused: another program has the image open for writing.
+        Corrupt: QEMU cannot make sense of the image.
+        Missing: qemu-nbd is not installed.
+    """
+    program = commands.need("qemu-nbd")
+    listener, connection = _connected()
+    with tempfile.TemporaryFile() as words:
+        arguments = [program, "--format=vpc", "--cache=unsafe", "--discard=unmap", "--shared=1"]
+        arguments += [*(["--read-only"] if read_only else []), "--", str(image.absolute())]
+        server = _Server(commands, arguments, listener, words)
+        try:
+            client = NbdClient(connection)
+        except Failed as error:
+            status = server.finish()
+            words.seek(0)
+            text = display(words.read()[-4000:])
+            raise explained(ToolFailed(("qemu-nbd", *map(display, arguments[1:])), status, text)) from error
+        except BaseException:
+            server.finish()
+            raise
+        try:
+            yield client
+        finally:
+            client.close()
+            status = server.finish()
+        if status:
+            words.seek(0)
+            raise ToolFailed(("qemu-nbd", *map(display, arguments[1:])), status, display(words.read()[-4000:]))
+
+
+def _connected() -> tuple[socket.socket, socket.socket]:
+    """A listening socket and the only connection that it will ever get."""
+    folder = tempfile.mkdtemp(prefix="portunix-vdisk-")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        address = f"{folder}/nbd"
+        listener.bind(address)
+        listener.listen(1)
+        connection.connect(address)
+    except BaseException:
+        listener.close()
+        connection.close()
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return listener, connection
+
+
+class _Server:
+    """The qemu-nbd process, with a thread of its own.
+
+    The kernel's signal at the death of the parent is tied to the *thread* that started the child: a thread that does
+    nothing else lives exactly as long as it should.
+    """
+
+    def __init__(self, commands: Commands, arguments: list[str], listener: socket.socket, stderr: IO[bytes]) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failure: BaseException | None = None
+        self._started = threading.Event()
+        self._thread = threading.Thread(
+            target=self._serve, args=(commands, arguments, listener, stderr), name="qemu-nbd", daemon=True
+        )
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def _serve(self, commands: Commands, arguments: list[str], listener: socket.socket, stderr: IO[bytes]) -> None:
+        try:
+            with listener:
+                self._process = commands.start(
+                    "setpriv",
+                    "--pdeathsig=KILL",
+                    "sh",
+                    "-c",
+                    _ACTIVATE,
+                    "sh",
+                    *arguments,
+                    stdin=listener.fileno(),
+                    stderr=stderr,
+                )
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for us
+            self._failure = error
+            self._started.set()
+            return
+        self._started.set()
+        with ended(self._process):
+            self._process.wait()
+
+    def finish(self) -> int:
+        """Wait until the server has ended, by force after a while; its exit status."""
+        self._thread.join(_PATIENCE)
+        assert self._process is not None
+        if self._thread.is_alive():
+            self._process.kill()
+            self._thread.join()
+        return self._process.wait()

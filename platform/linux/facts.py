@@ -1,0 +1,156 @@
+"""What is true about an attachment now: kernel and process table are asked each time, the state file is only a hint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from portunix_vdisk.platform.base import Attachment, ImageType
+from portunix_vdisk.platform.commands import Commands
+from portunix_vdisk.platform.linux import loop, mounts, state
+from portunix_vdisk.platform.linux.loop import Loop
+from portunix_vdisk.platform.linux.mounts import MountEntry
+from portunix_vdisk.platform.linux.processes import ProcessIdentity, visible
+from portunix_vdisk.platform.linux.state import State
+from portunix_vdisk.platform.linux.storage_daemon import StorageDaemon
+
+_DELETED = " (deleted)"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One image as the machine shows it.
+
+    ``state`` is None when the folder is there but nothing legible is in it; ``loops`` are all loop devices on this
+    image, ours first; ``mounts`` all mounts of ours; ``daemon`` the storage daemon if it runs.
+    """
+
+    key: str
+    folder: Path
+    state: State | None
+    loops: tuple[Loop, ...]
+    mounts: tuple[MountEntry, ...]
+    daemon: ProcessIdentity | None
+    problem: str
+
+    @property
+    def loop(self) -> Loop | None:
+        """Our loop device."""
+        return self.loops[0] if self.loops else None
+
+    def attachment(self) -> Attachment | None:
+        """The same for the platform protocol; None without a legible state."""
+        if self.state is None:
+            return None
+        point = self.mounts[-1].point if self.mounts else None
+        return Attachment(
+            image=Path(self.state.image),
+            device=self.loop.device if self.loop else "",
+            read_only=self.state.read_only,
+            mount_point=point,
+            mount_point_made=self.state.mount_point_made and str(point) == self.state.mount_point,
+            daemon_pid=self.daemon.pid if self.daemon else None,
+            problem=self.problem,
+        )
+
+
+def observe(root: Path, key: str) -> Facts | None:
+    """The facts about the image with this key; None if we never attached it. Needs no privilege."""
+    folder = root / key
+    if not folder.is_dir():
+        return None
+    known = state.read(folder)
+    server = StorageDaemon(folder, Commands())
+    daemon = None
+    if known is not None and known.daemon_pid:
+        recorded = ProcessIdentity(known.daemon_pid, known.daemon_started)
+        # Where /proc hides other people's processes (hidepid), only root can tell.
+        daemon = recorded if server.is_daemon(recorded) or not visible() else None
+    found = tuple(_loops_of(key, known, server.export))
+    entries = [entry for entry in mounts.mounted() if found and entry.device == found[0].number]
+    problem = _problem(key, known, found, daemon, entries)
+    return Facts(key, folder, known, found, tuple(entries), daemon, problem)
+
+
+def observe_all(root: Path) -> Iterator[Facts]:
+    """The facts about every image that we attached."""
+    for key in state.keys(root):
+        if (facts := observe(root, key)) is not None:
+            yield facts
+
+
+def find(root: Path, image: Path) -> Facts | None:
+    """The facts about an image file: by device and inode, or by its recorded name if that file is gone or replaced."""
+    try:
+        facts = observe(root, state.key_of(image.stat()))
+    except OSError:
+        facts = None
+    if facts is not None:
+        return facts
+    named = str(image.absolute())
+    return next((found for found in observe_all(root) if found.state is not None and found.state.image == named), None)
+
+
+def loops_on(status: os.stat_result) -> list[Loop]:
+    """All loop devices on this very file, whoever made them."""
+    return [found for found in loop.loops() if _is_on(found, state.key_of(status))]
+
+
+def _loops_of(key: str, known: State | None, export: Path) -> Iterator[Loop]:
+    candidates = [found for found in loop.loops() if found.backing == str(export) or _is_on(found, key)]
+    if known is not None and known.type == ImageType.IMG:
+        # The file under our loop has lost its name: it was deleted or another was renamed over it.
+        recorded = loop.look(known.loop) if known.loop else None
+        if recorded is not None and recorded not in candidates and recorded.backing == known.image + _DELETED:
+            candidates.append(recorded)
+        candidates = [found for found in candidates if (found.offset, found.limit) == (known.start, known.length)]
+    recorded_name = known.loop if known is not None else ""
+    return iter(sorted(candidates, key=lambda found: found.name != recorded_name))
+
+
+def _is_on(found: Loop, key: str) -> bool:
+    """Whether a loop device lies on the file with this key."""
+    if os.geteuid() == 0:
+        try:
+            device, inode = loop.backing_identity(found.name)
+        except OSError:
+            return False
+        return f"{device}-{inode}" == key
+    try:
+        return state.key_of(Path(found.backing).stat()) == key
+    except OSError:
+        return False
+
+
+def _problem(
+    key: str,
+    known: State | None,
+    found: tuple[Loop, ...],
+    daemon: ProcessIdentity | None,
+    entries: list[MountEntry],
+) -> str:
+    if known is None:
+        return "the note about this attachment cannot be read"
+    try:
+        replaced = state.key_of(Path(known.image).stat()) != key
+    except (FileNotFoundError, NotADirectoryError):
+        return f"the image file {known.image} was deleted or moved while it was attached"
+    except OSError:
+        replaced = False  # somebody else's folder: we may not look
+    if replaced:
+        return f"the image file {known.image} was replaced by another file while it was attached"
+    if known.type == ImageType.VHD and known.daemon_pid and daemon is None:
+        return f"the storage daemon (pid {known.daemon_pid}) has died"
+    if not known.loop:
+        return "attaching was interrupted"
+    if not found:
+        return f"the loop device /dev/{known.loop} is gone"
+    if len(found) > 1:
+        return "the image is attached more than once: " + ", ".join(other.device for other in found)
+    if found[0].direct:
+        return f"{found[0].device} uses direct I/O, which damages data"
+    if not known.read_only and any(entry.failed for entry in entries):
+        return "the filesystem switched itself to read-only after errors"
+    return ""

@@ -1,0 +1,93 @@
+"""What this machine offers: programs, privileges, space."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from portunix_vdisk.platform.base import HostTool
+from portunix_vdisk.platform.commands import Commands, display, install_command
+from portunix_vdisk.platform.errors import Failed, ToolFailed
+from portunix_vdisk.platform.linux.privilege import Privilege
+
+_MOUNTING = "disks of any type can be created, exported and imported, but not mounted"
+_VHD_MOUNTING = "disks of type vhd cannot be mounted; img can"
+_VHD = "disks of type vhd cannot be created, exported or imported; img can"
+
+_PROGRAMS = (
+    ("qemu-img", "create and map vhd images", _VHD),
+    ("qemu-nbd", "read and write inside vhd images", _VHD),
+    ("setpriv", "end qemu-nbd together with us", _VHD),
+    ("qemu-storage-daemon", "attach vhd images", _VHD_MOUNTING),
+    ("fusermount3", "attach vhd images through FUSE", _VHD_MOUNTING),
+    ("mke2fs", "make ext4 filesystems", "no disk can be created; existing ones work"),
+    ("e2fsck", "check and repair ext4 filesystems", "damaged disks cannot be repaired"),
+)
+
+_DEVICES = (
+    ("/dev/loop-control", "loop devices: attach images", _MOUNTING, ("modprobe", "loop")),
+    ("/dev/fuse", "FUSE: attach vhd images", _VHD_MOUNTING, ("modprobe", "fuse")),
+)
+
+
+def host_tools(commands: Commands) -> Sequence[HostTool]:
+    """Every program, device and privilege; see :meth:`Platform.host_tools`."""
+    return [*_programs(commands), *_devices(), _ext4(), _root(commands)]
+
+
+def install(privilege: Privilege, tools: Sequence[HostTool]) -> list[str]:
+    """Install tools by their own commands; see :meth:`Platform.install`. Packages go into one call of apt-get.
+
+    Raises ``Missing`` without root or without apt-get, ``ToolFailed`` when it fails.
+    """
+    wanted = [tool for tool in tools if tool.install]
+    packages = sorted({tool.install[-1] for tool in wanted if tool.install[0] == "apt-get"})
+    commands = [list(tool.install) for tool in wanted if tool.install[0] != "apt-get"]
+    if packages:
+        quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]
+        commands = [[*quiet, "update"], [*quiet, "install", "-y", "--no-install-recommends", *packages], *commands]
+    for command in commands:
+        output = privilege.run(command, "installing host tools needs root")
+        # Lists that could not be refreshed are no reason to stop: the packages may be known already.
+        if output.status and command[-1] != "update":
+            raise ToolFailed(command, output.status, display(output.stderr or output.stdout))
+    return [tool.name for tool in wanted]
+
+
+def free_space(folder: Path) -> int:
+    """Bytes that may still be written below ``folder``, which need not exist yet; see :meth:`Platform.free_space`."""
+    place = folder.absolute()
+    while True:
+        try:
+            found = os.statvfs(place)
+            return found.f_bavail * found.f_frsize
+        except FileNotFoundError:
+            if place == place.parent:
+                raise Failed(f"cannot tell the free space of {display(str(folder))}") from None
+            place = place.parent
+        except OSError as error:
+            raise Failed(f"cannot tell the free space of {display(str(folder))}: {error.strerror}") from error
+
+
+def _programs(commands: Commands) -> Iterator[HostTool]:
+    for name, purpose, without in _PROGRAMS:
+        yield HostTool(name, purpose, without, commands.find(name), install_command(name))
+
+
+def _devices() -> Iterator[HostTool]:
+    for name, purpose, without, install in _DEVICES:
+        yield HostTool(name, purpose, without, name if Path(name).exists() else None, install)
+
+
+def _ext4() -> HostTool:
+    known = {line.split()[-1] for line in Path("/proc/filesystems").read_text().splitlines() if line.strip()}
+    # The kernel loads the module on demand; its folder says whether it could.
+    modules = list(Path("/lib/modules").glob(f"{os.uname().release}/kernel/fs/ext4/ext4.ko*"))
+    found = "kernel" if "ext4" in known else str(modules[0]) if modules else None
+    return HostTool("ext4", "the kernel's ext4 filesystem", _MOUNTING, found, ("modprobe", "ext4"))
+
+
+def _root(commands: Commands) -> HostTool:
+    found = "we are root" if os.getuid() == 0 else commands.find("sudo")
+    return HostTool("root", "root or sudo: attach and mount", _MOUNTING, found, install_command("sudo"))

@@ -1,0 +1,162 @@
+"""The platform protocol on Linux."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TypeVar
+
+from portunix_vdisk.platform.base import (
+    Attachment,
+    BlockImage,
+    FileSystemType,
+    HostTool,
+    ImageMap,
+    ImageType,
+    Owner,
+    Partition,
+)
+from portunix_vdisk.platform.commands import Commands, display
+from portunix_vdisk.platform.errors import Failed, Refused
+from portunix_vdisk.platform.linux import facts, filesystems, host, images, state
+from portunix_vdisk.platform.linux.mount_point import Caller
+from portunix_vdisk.platform.linux.mounting import Mounting
+from portunix_vdisk.platform.linux.privilege import Privilege, attachment_of
+from portunix_vdisk.platform.linux.repair import repair
+
+_Result = TypeVar("_Result")
+
+
+class LinuxPlatform:
+    """Linux: QEMU's tools for container formats, loop devices and the kernel's own filesystems.
+
+    Args:
+        ask: asks the person for sudo's password (prompt to password); None where nobody can be asked.
+    """
+
+    def __init__(self, ask: Callable[[str], str] | None = None) -> None:
+        self._commands = Commands()
+        self._privilege = Privilege(self._commands, ask)
+        self._root = Mounting(Caller(Owner(0, 0), restricted=False), self._commands)
+
+    def hold_in_children(self, descriptor: int) -> AbstractContextManager[None]:
+        """See :class:`Platform`."""
+        return self._commands.hold(descriptor)
+
+    # images -------------------------------------------------------------------------------------------
+
+    def create_image(self, path: Path, type: ImageType, size: int) -> None:
+        """See :class:`Platform`."""
+        self._refuse_attached(path)
+        images.create_image(self._commands, path, type, size)
+
+    def map_image(self, path: Path, type: ImageType) -> ImageMap:
+        """See :class:`Platform`."""
+        return images.map_image(self._commands, path, type)
+
+    def open_image(self, path: Path, type: ImageType, *, writable: bool) -> AbstractContextManager[BlockImage]:
+        """See :class:`Platform`."""
+        if writable:
+            self._refuse_attached(path)
+        return images.open_image(self._commands, path, type, writable=writable)
+
+    def check_image(self, path: Path, type: ImageType) -> None:
+        """See :class:`Platform`."""
+        images.check_image(path, type)
+
+    def _refuse_attached(self, path: Path) -> None:
+        found = self.attachment(path)
+        if found is not None:
+            raise Refused(
+                f"{display(str(path))} is attached as {found.device or 'a block device'}",
+                state="nothing was changed",
+                hint="unmount the disk first",
+            )
+
+    # filesystems --------------------------------------------------------------------------------------
+
+    def make_filesystem(self, path: Path, fs: FileSystemType, *, label: str, uuid: str, owner: Owner) -> None:
+        """See :class:`Platform`."""
+        filesystems.make_filesystem(self._commands, path, fs, label=label, uuid=uuid, owner=owner)
+
+    # mounting -----------------------------------------------------------------------------------------
+
+    def attachments(self) -> Iterator[Attachment]:
+        """See :class:`Platform`."""
+        for found in facts.observe_all(state.ROOT):
+            if (attached := found.attachment()) is not None:
+                yield attached
+
+    def attachment(self, image: Path) -> Attachment | None:
+        """See :class:`Platform`; an image that was replaced or deleted meanwhile is found by its recorded name."""
+        found = facts.find(state.ROOT, image)
+        return None if found is None else found.attachment()
+
+    def attach(self, image: Path, type: ImageType, partition: Partition, *, read_only: bool) -> Attachment:
+        """See :class:`Platform`."""
+        image = image.absolute()
+        if os.geteuid() == 0:
+            return _reported(lambda: self._root.attach(image, type, partition, read_only=read_only))
+        mode = ["--read-only"] if read_only else []
+        return attachment_of(self._verb("attach", image, f"--type={type}", *_place(partition), *mode))
+
+    def mount(self, image: Path, fs: FileSystemType, mount_point: Path) -> Attachment:
+        """See :class:`Platform`."""
+        image, mount_point = image.absolute(), mount_point.absolute()
+        if os.geteuid() == 0:
+            return _reported(lambda: self._root.mount(image, fs, mount_point))
+        return attachment_of(self._verb("mount", image, f"--fs={fs}", f"--mount-point={mount_point}"))
+
+    def unmount(self, image: Path) -> None:
+        """See :class:`Platform`."""
+        image = image.absolute()
+        if os.geteuid() == 0:
+            _reported(lambda: self._root.unmount(image))
+        elif (found := self.attachment(image)) is not None and (found.mount_point is not None or found.problem):
+            self._verb("unmount", image)
+
+    def detach(self, image: Path) -> None:
+        """See :class:`Platform`."""
+        image = image.absolute()
+        if os.geteuid() == 0:
+            _reported(lambda: self._root.detach(image))
+        elif facts.find(state.ROOT, image) is not None:
+            self._verb("detach", image)
+
+    def repair(self, image: Path, type: ImageType, partition: Partition, fs: FileSystemType) -> list[str]:
+        """See :class:`Platform`."""
+        image = image.absolute()
+        if os.geteuid() == 0:
+            return _reported(lambda: repair(self._root, image, type, partition, fs))
+        lines = self._verb("repair", image, f"--type={type}", *_place(partition), f"--fs={fs}")["lines"]
+        return [str(line) for line in lines] if isinstance(lines, list) else []
+
+    def _verb(self, verb: str, image: Path, *options: str) -> dict[str, object]:
+        return self._privilege.attach_program(verb, f"--image={image}", *options)
+
+    # the host -----------------------------------------------------------------------------------------
+
+    def free_space(self, folder: Path) -> int:
+        """See :class:`Platform`."""
+        return host.free_space(folder)
+
+    def host_tools(self) -> Sequence[HostTool]:
+        """See :class:`Platform`."""
+        return host.host_tools(self._commands)
+
+    def install(self, tools: Sequence[HostTool]) -> list[str]:
+        """See :class:`Platform`."""
+        return host.install(self._privilege, tools)
+
+
+def _reported(act: Callable[[], _Result]) -> _Result:
+    try:
+        return act()
+    except OSError as error:
+        raise Failed(f"attaching or mounting failed: {error.strerror or error}: {error.filename or ''}") from error
+
+
+def _place(partition: Partition) -> tuple[str, str]:
+    return f"--start={partition.start}", f"--length={partition.length}"

@@ -1,0 +1,124 @@
+"""Mounting an attached image and unmounting it, never lazily and never by force."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from portunix_vdisk.platform.base import Attachment, FileSystemType
+from portunix_vdisk.platform.commands import display
+from portunix_vdisk.platform.errors import Corrupt, Failed, Missing, Refused
+from portunix_vdisk.platform.linux import mounts, state
+from portunix_vdisk.platform.linux.attaching import Attaching
+from portunix_vdisk.platform.linux.facts import Facts, observe
+from portunix_vdisk.platform.linux.mount_point import mount_point_of, open_mount_point
+from portunix_vdisk.platform.linux.processes import users_of
+
+
+@dataclass(frozen=True, slots=True)
+class Mounting(Attaching):
+    """Attaching and mounting, for one caller."""
+
+    def mount(self, image: Path, fs: FileSystemType, point: Path) -> Attachment:
+        """Mount an attached image; see :meth:`Platform.mount`."""
+        facts = self.allowed(image)
+        if facts is None:
+            raise Refused(f"{display(str(image))} is not attached", hint="attach it first")
+        with self.locked(facts.key, f"mount {display(str(image))}"):
+            facts = observe(self.root, facts.key)
+            if facts is None or facts.state is None or facts.loop is None or facts.problem:
+                raise Refused(f"the disk cannot be mounted: {facts.problem if facts else 'it was just detached'}")
+            if facts.mounts:
+                if mount_point_of(facts.mounts[-1].point, point):
+                    return self.present(facts.key)
+                raise Refused(
+                    f"the disk is already mounted at {display(str(facts.mounts[-1].point))}",
+                    state="nothing was changed",
+                    hint="unmount it first",
+                )
+            note = self.forget_mount_point(facts.folder, facts.state)
+            with open_mount_point(point, self.caller) as place:
+                state.write(facts.folder, replace(note, mount_point=str(place.path), mount_point_made=place.made))
+                try:
+                    self._mount(facts.loop.device, fs, place.descriptor, read_only=note.read_only)
+                except BaseException:
+                    state.write(facts.folder, note)
+                    raise
+            return self.present(facts.key)
+
+    @staticmethod
+    def _mount(device: str, fs: FileSystemType, place: int, *, read_only: bool) -> None:
+        flags = mounts.MS_NOSUID | mounts.MS_NODEV | (mounts.MS_RDONLY if read_only else 0)
+        try:
+            # By descriptor: nobody can put a symbolic link in the way after the folder was checked.
+            mounts.mount(device, f"/proc/self/fd/{place}", fs.value, flags, "errors=remount-ro")
+        except OSError as error:
+            if error.errno == errno.EROFS and read_only:
+                raise Refused(
+                    "the disk was not unmounted cleanly, so its journal has to be replayed, which needs writing",
+                    state="the disk is attached read-only and not mounted",
+                    hint="mount it once without --read-only, unmount it, then mount it read-only",
+                ) from error
+            if error.errno == errno.ENODEV:
+                raise Missing(f"the kernel of this machine has no {fs.value} filesystem") from error
+            if error.errno in (errno.EUCLEAN, errno.EINVAL, errno.EIO):
+                raise Corrupt(
+                    f"the {fs.value} filesystem on the disk is damaged: {error.strerror}",
+                    state="the disk is attached and not mounted",
+                    hint=f"check it: sudo e2fsck -f {device}",
+                ) from error
+            raise Failed(
+                f"cannot mount {device}: {error.strerror}", state="the disk is attached, not mounted"
+            ) from error
+
+    # unmounting ---------------------------------------------------------------------------------------
+
+    def unmount(self, image: Path) -> None:
+        """Unmount, if mounted; see :meth:`Platform.unmount`."""
+        with self.held(image, "unmount") as facts:
+            if facts is not None:
+                self._unmount(facts)
+
+    def detach(self, image: Path) -> None:
+        """Unmount and take the block device away; see :meth:`Platform.detach`."""
+        with self.held(image, "detach") as facts:
+            if facts is not None:
+                self._unmount(facts)
+                self.clear(facts)
+
+    def _unmount(self, facts: Facts) -> None:
+        if len({entry.point for entry in facts.mounts}) > 1:
+            places = ", ".join(display(str(entry.point)) for entry in facts.mounts)
+            raise Refused(
+                f"the disk is mounted in several places: {places}", hint="unmount the others with sudo umount"
+            )
+        for entry in reversed(facts.mounts):
+            # A dead daemon or a filesystem that gave up takes nothing any more; what was synced before survives.
+            dead = facts.state is not None and facts.state.daemon_pid and facts.daemon is None
+            if not dead and not entry.failed:
+                self._write_out(entry.point)
+            try:
+                mounts.unmount(entry.point)
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise Failed(f"cannot unmount {display(str(entry.point))}: {error.strerror}") from error
+                users = ", ".join(users_of(entry.device)[:5]) or "a program or another mount below it"
+                raise Refused(
+                    f"{display(str(entry.point))} is in use by {users}",
+                    state="the disk stays mounted; nothing is lost",
+                    hint="leave the folder and stop these programs, then unmount again",
+                ) from error
+        if facts.state is not None:
+            self.forget_mount_point(facts.folder, facts.state)
+
+    @staticmethod
+    def _write_out(point: Path) -> None:
+        try:
+            mounts.sync(point)
+        except OSError as error:
+            raise Failed(
+                f"not everything could be written to the disk: {error.strerror}",
+                state=f"it stays mounted at {display(str(point))}; recently written files may be incomplete",
+                hint="free space where the image file is, copy what is missing once more, then unmount again",
+            ) from error

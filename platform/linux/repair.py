@@ -1,0 +1,65 @@
+"""Bringing a disk back to order after its daemon, its loop device or the machine's patience ended early."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from portunix_vdisk.platform import vhd
+from portunix_vdisk.platform.base import FileSystemType, ImageType, Partition
+from portunix_vdisk.platform.commands import display
+from portunix_vdisk.platform.errors import Corrupt
+from portunix_vdisk.platform.linux.facts import find
+from portunix_vdisk.platform.linux.mounting import Mounting
+
+_FIXED, _UNCORRECTED = 1, 4
+
+
+def repair(mounting: Mounting, image: Path, type: ImageType, partition: Partition, fs: FileSystemType) -> list[str]:
+    """Clear away what is left of an attachment, then check container and filesystem; says what was done.
+
+    Afterwards the image is not attached, unless its filesystem is damaged beyond automatic repair: then it stays
+    attached for the person to look at.
+
+    Raises:
+        Refused: programs still use the mounted disk, or another user's disk.
+        Corrupt: container or filesystem are damaged.
+    """
+    done = []
+    facts = find(mounting.root, image)
+    if facts is not None:
+        if facts.problem:
+            done.append(f"found: {display(facts.problem)}")
+        mounting.detach(image)
+        done += [f"unmounted {display(str(entry.point))}" for entry in facts.mounts]
+        done += [f"released {found.device}" for found in facts.loops]
+        done.append("cleared the old attachment away")
+    if type is ImageType.VHD:
+        done += _container(mounting, image)
+    attached = mounting.attach(image, type, partition, read_only=False)
+    done += _filesystem(mounting, fs, attached.device)
+    mounting.detach(image)
+    return done
+
+
+def _container(mounting: Mounting, image: Path) -> list[str]:
+    with mounting.opened(image, read_only=False) as descriptor:
+        layout = vhd.inspect(descriptor)
+        if layout.footer_in_place:
+            return ["checked the structures of the image: sound"]
+        vhd.restore_footer(descriptor, layout)
+        return ["checked the structures of the image: wrote its last sector again"]
+
+
+def _filesystem(mounting: Mounting, fs: FileSystemType, device: str) -> list[str]:
+    output = mounting.commands.run("e2fsck", "-f", "-p", device, accept=range(256))
+    words = display(output.stdout + output.stderr).strip().splitlines()
+    if output.status >= _UNCORRECTED:
+        raise Corrupt(
+            f"the {fs.value} filesystem is damaged and cannot be repaired without losing something: "
+            f"{words[-1] if words else f'e2fsck ended with status {output.status}'}",
+            state=f"the disk is attached as {device} and not mounted; nothing was removed from it",
+            hint=f"copy the image file first, then: sudo e2fsck -fy {device}",
+        )
+    if output.status & _FIXED:
+        return ["checked the filesystem: repaired", *words]
+    return [f"checked the filesystem: clean ({device})"]

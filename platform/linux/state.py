@@ -1,0 +1,92 @@
+"""What is written down about attachments, machine-wide: one folder per image in ``/run``, gone after a reboot.
+
+``/run/portunix-vdisk/<device>-<inode>/`` (of the image file, decimal) belongs to root and is readable for everybody:
+``state.json`` says what was intended, ``lock`` is held by the storage daemon, ``export`` is where its file appears,
+``pid`` is its process id. What is *true* is looked up each time in :mod:`portunix_vdisk.platform.linux.facts`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from portunix_vdisk.platform.base import ImageType, Partition
+
+ROOT = Path("/run/portunix-vdisk")
+VERSION = 1
+_LARGEST = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the last command meant to do with an image.
+
+    ``owner`` is the user id of the person it was attached for; ``loop`` the name of the loop device (``loop3``), empty
+    before there is one; ``daemon_pid`` and ``daemon_started`` identify the storage daemon, zero without one;
+    ``mount_point`` is empty when not mounted.
+    """
+
+    image: str
+    type: str
+    start: int
+    length: int
+    read_only: bool
+    owner: int
+    loop: str = ""
+    daemon_pid: int = 0
+    daemon_started: int = 0
+    mount_point: str = ""
+    mount_point_made: bool = False
+
+    @property
+    def partition(self) -> Partition:
+        """Where the partition lies."""
+        return Partition(self.start, self.length)
+
+
+def key_of(status: os.stat_result) -> str:
+    """The name of an image's state folder."""
+    return f"{status.st_dev}-{status.st_ino}"
+
+
+def keys(root: Path) -> Iterator[str]:
+    """Names of all state folders."""
+    try:
+        names = sorted(folder.name for folder in root.iterdir() if folder.is_dir())
+    except FileNotFoundError:
+        return
+    yield from names
+
+
+def read(folder: Path) -> State | None:
+    """What is written down; None if nothing that we understand is."""
+    try:
+        with (folder / "state.json").open("rb") as file:
+            found = json.loads(file.read(_LARGEST))
+        if found.pop("version") != VERSION:
+            return None
+        state = State(**found)
+        ImageType(state.type)
+        Partition(int(state.start), int(state.length))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return state
+
+
+def write(folder: Path, state: State) -> None:
+    """Write it down by rename; makes the folder. Raises ``OSError``."""
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    partial = folder / "state.json.partial"
+    # /run is memory: nothing survives a power cut, so there is nothing to sync.
+    partial.write_text(json.dumps({"version": VERSION, **asdict(state)}), encoding="utf-8")
+    partial.chmod(0o644)
+    partial.replace(folder / "state.json")
+
+
+def remove(folder: Path) -> None:
+    """Forget everything about an image. Never leaves a folder without ``state.json`` behind in normal operation."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,143 @@
+"""The storage daemon: ``qemu-storage-daemon`` shows the partition inside a container format as a plain file.
+
+It lives in its own session for as long as the image is attached, holds a ``flock`` on the state folder's ``lock`` and
+is known by its command line, which names the file that only it exports.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from portunix_vdisk.platform.base import Partition
+from portunix_vdisk.platform.commands import Commands
+from portunix_vdisk.platform.errors import Corrupt, Failed, Refused, ToolFailed
+from portunix_vdisk.platform.linux import mounts
+from portunix_vdisk.platform.linux.processes import ProcessIdentity, arguments_of, end, identify, running
+
+PATIENCE = 60.0
+"""Seconds that a daemon has to write out what it holds and end."""
+
+
+class StorageDaemon:
+    """The daemon of one attachment, whose files are in ``folder``."""
+
+    def __init__(self, folder: Path, commands: Commands) -> None:
+        self.export = folder / "export"
+        self._pid_file = folder / "pid"
+        self._lock = folder / "lock"
+        self._commands = commands
+
+    def start(self, image: int, partition: Partition, *, read_only: bool) -> ProcessIdentity:
+        """Show ``partition`` of the VHD open at descriptor ``image`` as the file :attr:`export`.
+
+        Raises:
+            Refused: another program has the image open for writing.
+            Corrupt: QEMU cannot make sense of the image.
+            Missing: qemu-storage-daemon or FUSE is not installed.
+        """
+        mode = "on" if read_only else "off"
+        common = f"read-only={mode},discard=unmap"
+        os.close(os.open(self.export, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The image goes by descriptor: a path could mean another file by the time the daemon opens it.
+            self._commands.launch(
+                "qemu-storage-daemon",
+                f"--blockdev=driver=file,node-name=file,filename=/proc/self/fd/{image},locking=on,{common}",
+                f"--blockdev=driver=vpc,node-name=disk,file=file,{common}",
+                f"--blockdev=driver=raw,node-name=partition,file=disk,offset={partition.start},"
+                f"size={partition.length},{common}",
+                f"--export=type=fuse,id=export,node-name=partition,mountpoint={self.export},"
+                f"writable={'off' if read_only else 'on'},allow-other=off",
+                f"--pidfile={self._pid_file}",
+                "--daemonize",
+                pass_fds=(image, lock),
+            )
+        except BlockingIOError:
+            raise Refused("another storage daemon already serves this image", state="nothing was changed") from None
+        except ToolFailed as error:
+            raise explained(error) from error
+        finally:
+            os.close(lock)
+        found = self.find()
+        if found is None:
+            raise Failed("the storage daemon ended as soon as it had started", state="nothing is attached")
+        return found
+
+    def find(self) -> ProcessIdentity | None:
+        """The running daemon, also if whoever started it was killed before writing down its id."""
+        if not self._locked():
+            return None
+        with suppress(OSError, ValueError):
+            found = self._recognise(int(self._pid_file.read_text()))
+            if found is not None:
+                return found
+        for pid in running():
+            found = self._recognise(pid)
+            if found is not None:
+                return found
+        return None
+
+    def is_daemon(self, process: ProcessIdentity) -> bool:
+        """Whether this process still runs and is the daemon of this attachment; needs no privilege."""
+        return process.alive() and self._recognise(process.pid) == process
+
+    def exported(self) -> bool:
+        """Whether the export is mounted, by a living daemon or a dead one."""
+        return any(entry.point == self.export for entry in mounts.mounted())
+
+    def stop(self) -> bool:
+        """End the daemon and clear its export away; True if there was one. Only after the loop device is gone.
+
+        Raises ``Failed`` if it does not end: it is never killed the hard way, it may still be writing.
+        """
+        found = self.find()
+        if found is not None and not end(found, PATIENCE):
+            raise Failed(
+                f"the storage daemon (pid {found.pid}) has not ended within {PATIENCE:.0f} s",
+                state="it may still be writing to the image",
+                hint="wait, then unmount again; do not move the image file",
+            )
+        # A daemon that was killed leaves its export behind as a dead mount.
+        with suppress(OSError):
+            while self.exported():
+                mounts.unmount(self.export)
+        return found is not None
+
+    def _recognise(self, pid: int) -> ProcessIdentity | None:
+        found = identify(pid)
+        words = arguments_of(pid)
+        wanted = b"mountpoint=" + os.fsencode(self.export) + b","
+        ours = found is not None and bool(words) and words[0].endswith(b"/qemu-storage-daemon")
+        return found if ours and any(wanted in word for word in words[1:]) else None
+
+    def _locked(self) -> bool:
+        try:
+            lock = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
+
+def explained(error: ToolFailed) -> Failed | Refused | Corrupt:
+    """What a failure of a QEMU program means, where its message tells."""
+    text = error.output
+    if "lock" in text and "Failed to get" in text:
+        return Refused(
+            "the image file is in use by another program (a virtual machine, qemu-img, or another mount of it)",
+            state="nothing was changed",
+            hint="stop that program, then run the same command again",
+        )
+    if any(sign in text for sign in ("truncated", "invalid", "Invalid", "too large", "corrupt", "checksum", "vpc:")):
+        return Corrupt(f"the image is damaged: {text.splitlines()[-1]}", state="nothing was changed")
+    return error

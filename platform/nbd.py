@@ -1,0 +1,217 @@
+"""A small client of the Network Block Device protocol over a Unix socket.
+
+Source: "The NBD protocol", https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md (fixed newstyle
+negotiation with ``NBD_OPT_GO``, simple replies). Everything the server says is checked: a reply that makes no sense
+closes the connection.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import threading
+from dataclasses import dataclass
+
+from portunix_vdisk.platform.errors import Failed
+
+_INIT_MAGIC = b"NBDMAGIC"
+_OPTION_MAGIC = b"IHAVEOPT"
+_OPTION_REPLY_MAGIC = 0x3E889045565A9
+_REQUEST_MAGIC = 0x25609513
+_REPLY_MAGIC = 0x67446698
+
+_FLAG_FIXED_NEWSTYLE = 1
+_FLAG_NO_ZEROES = 2
+_OPT_GO = 7
+_REP_ACK = 1
+_REP_INFO = 3
+_INFO_EXPORT = 0
+_INFO_BLOCK_SIZE = 3
+
+_READ, _WRITE, _DISCONNECT, _FLUSH, _WRITE_ZEROES = 0, 1, 2, 3, 6
+_HAS_FLAGS, _READ_ONLY, _SEND_FLUSH, _SEND_WRITE_ZEROES = 1, 2, 4, 64
+
+_REQUEST = struct.Struct(">IHHQQI")
+_REPLY = struct.Struct(">IIQ")
+_OPTION_REPLY = struct.Struct(">QIII")
+
+MAXIMUM_REQUEST = 32 << 20
+"""Bytes in one request where the server names no limit of its own; servers must accept this much."""
+_LARGEST_OPTION_REPLY = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What the server offers: size in bytes, transmission flags, largest request in bytes."""
+
+    size: int
+    flags: int
+    maximum: int
+
+    @property
+    def read_only(self) -> bool:
+        """True where the server refuses writes."""
+        return bool(self.flags & _READ_ONLY)
+
+
+class NbdClient:
+    """One export, opened for random access; usable from several threads, which take turns request by request.
+
+    Args:
+        connection: a connected stream socket; the client owns it from here on.
+        name: name of the export; the empty name is the server's default.
+
+    Raises:
+        Failed: the server speaks no NBD, has no such export, or reports an error.
+    """
+
+    def __init__(self, connection: socket.socket, name: bytes = b"") -> None:
+        self._socket = connection
+        self._turn = threading.Lock()
+        self._handle = 0
+        self._broken = False
+        try:
+            self.export = self._negotiate(name)
+        except OSError as error:
+            connection.close()
+            raise Failed(f"the block server broke off the negotiation: {error.strerror or error}") from error
+        except BaseException:
+            connection.close()
+            raise
+
+    @property
+    def size(self) -> int:
+        """Size of the export in bytes."""
+        return self.export.size
+
+    # negotiation --------------------------------------------------------------------------------------
+
+    def _negotiate(self, name: bytes) -> Export:
+        if self._receive(16) != _INIT_MAGIC + _OPTION_MAGIC:
+            raise Failed("the block server does not speak the newstyle NBD protocol")
+        (server_flags,) = struct.unpack(">H", self._receive(2))
+        if not server_flags & _FLAG_FIXED_NEWSTYLE:
+            raise Failed("the block server does not speak fixed newstyle NBD")
+        self._socket.sendall(struct.pack(">I", _FLAG_FIXED_NEWSTYLE | (server_flags & _FLAG_NO_ZEROES)))
+        wish = struct.pack(">I", len(name)) + name + struct.pack(">HH", 1, _INFO_BLOCK_SIZE)
+        self._socket.sendall(_OPTION_MAGIC + struct.pack(">II", _OPT_GO, len(wish)) + wish)
+        size = flags = None
+        maximum = MAXIMUM_REQUEST
+        while True:
+            magic, option, kind, length = _OPTION_REPLY.unpack(self._receive(_OPTION_REPLY.size))
+            if magic != _OPTION_REPLY_MAGIC or option != _OPT_GO or length > _LARGEST_OPTION_REPLY:
+                raise Failed("the block server sent a reply that makes no sense")
+            payload = self._receive(length)
+            if kind == _REP_ACK:
+                break
+            if kind != _REP_INFO:
+                raise Failed(f"the block server refused the export: {payload.decode(errors='replace') or hex(kind)}")
+            about = int.from_bytes(payload[:2], "big")
+            if about == _INFO_EXPORT and length == 12:
+                size, flags = struct.unpack(">QH", payload[2:])
+            elif about == _INFO_BLOCK_SIZE and length == 14:
+                maximum = min(maximum, max(1 << 16, int.from_bytes(payload[10:], "big")))
+        if size is None or flags is None or not flags & _HAS_FLAGS:
+            raise Failed("the block server did not describe the export")
+        return Export(size, flags, maximum)
+
+    # transmission -------------------------------------------------------------------------------------
+
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes at ``offset``. Raises ``Failed``; ``ValueError`` outside the export."""
+        self._inside(offset, length)
+        parts = []
+        for start in range(0, length, self.export.maximum):
+            count = min(self.export.maximum, length - start)
+            parts.append(self._request(_READ, offset + start, count, wanted=count))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Write ``data`` at ``offset``. Raises ``Failed``; ``ValueError`` outside the export."""
+        view = memoryview(data).cast("B")
+        self._inside(offset, len(view))
+        for start in range(0, len(view), self.export.maximum):
+            piece = view[start : start + self.export.maximum]
+            self._request(_WRITE, offset + start, len(piece), out=piece)
+
+    def zero(self, offset: int, length: int) -> None:
+        """Make a range read as zeros; the server may leave a hole. Raises ``Failed``."""
+        self._inside(offset, length)
+        for start in range(0, length, self.export.maximum):
+            count = min(self.export.maximum, length - start)
+            if self.export.flags & _SEND_WRITE_ZEROES:
+                self._request(_WRITE_ZEROES, offset + start, count)
+            else:
+                self._request(_WRITE, offset + start, count, out=memoryview(bytes(count)))
+
+    def flush(self) -> None:
+        """Return when the server says that everything written is on stable storage. Raises ``Failed``."""
+        if self.export.flags & _SEND_FLUSH:
+            self._request(_FLUSH, 0, 0)
+
+    def close(self) -> None:
+        """Say goodbye; does not flush. Never raises."""
+        try:
+            with self._turn:
+                self._socket.sendall(_REQUEST.pack(_REQUEST_MAGIC, 0, _DISCONNECT, 0, 0, 0))
+        except OSError:
+            pass  # the server has gone already: nothing is left to be told
+        finally:
+            self._socket.close()
+
+    def _inside(self, offset: int, length: int) -> None:
+        if offset < 0 or length < 0 or offset + length > self.export.size:
+            raise ValueError(f"{length} bytes at {offset} are outside a disk of {self.export.size} bytes")
+
+    def _request(self, command: int, offset: int, length: int, out: memoryview | None = None, wanted: int = 0) -> bytes:
+        with self._turn:
+            if self._broken:
+                raise Failed("the connection to the block server is broken")
+            self._handle += 1
+            header = _REQUEST.pack(_REQUEST_MAGIC, 0, command, self._handle, offset, length)
+            try:
+                self._send(header, out)
+                magic, error, handle = _REPLY.unpack(self._receive(_REPLY.size))
+                if magic != _REPLY_MAGIC or handle != self._handle:
+                    self._broken = True
+                    raise Failed("the block server sent a reply that makes no sense")
+                answer = b"" if error else self._receive(wanted)
+            except OSError as failure:
+                self._broken = True
+                raise Failed(f"the block server has gone: {failure.strerror or failure}") from failure
+            except BaseException:
+                # An interrupt between request and reply leaves the stream out of step for good.
+                self._broken = True
+                raise
+        if error:
+            raise Failed(f"the disk image reported an error: {os.strerror(_local_errno(error))}")
+        return answer
+
+    def _send(self, header: bytes, out: memoryview | None) -> None:
+        if out is None:
+            self._socket.sendall(header)
+            return
+        sent = self._socket.sendmsg([header, out])
+        if sent < len(header):
+            self._socket.sendall(header[sent:])
+            sent = len(header)
+        self._socket.sendall(out[sent - len(header) :])
+
+    def _receive(self, length: int) -> bytes:
+        parts = []
+        while length:
+            # The kernel waits until all of it is there: one copy, straight into the result.
+            part = self._socket.recv(length, socket.MSG_WAITALL)
+            if not part:
+                raise ConnectionResetError(errno.ECONNRESET, "connection closed")
+            parts.append(part)
+            length -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _local_errno(error: int) -> int:
+    """NBD uses the numbers of Linux for the few errors that it knows."""
+    known = {1: errno.EPERM, 5: errno.EIO, 12: errno.ENOMEM, 22: errno.EINVAL, 28: errno.ENOSPC, 75: errno.EOVERFLOW}
+    return known.get(error, errno.EIO)
