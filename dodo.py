@@ -1,0 +1,19 @@
+"""What ``doit`` loads in this folder: every task of every virtual disk. All content is in ``tasks/``."""
+
+import atexit
+import sys
+from pathlib import Path
+
+from doit import get_initial_workdir
+
+from portunix_vdisk.tasks.declared import DeclaredTasks, stopping
+
+declared = DeclaredTasks(sys.argv[1:], Path(get_initial_workdir()))
+stopping(declared.session).__enter__()
+atexit.register(declared.session.close)
+DOIT_CONFIG = declared.config
+
+
+def task_bench() -> dict[str, object]:
+    """Measure against cp -a and tar | zstd, and write the table that README quotes."""
+    return {"actions": [[sys.executable, "tests/bench/bench.py"]], "verbosity": 2, "uptodate": [False]}

@@ -1,0 +1,161 @@
+"""Every task of every disk, for doit itself: what ``dodo.py`` and ``portunix vdisk doit`` load.
+
+Creators are eager (a delayed one makes ``doit export:typo`` succeed without doing anything). Parameters are doit's
+variables and belong to the tasks that are named on the command line: ``doit create:my-dev size=20GB``.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from doit.cmd_base import TaskLoader2
+from doit.doit_cmd import DoitMain
+from doit.loader import generate_tasks
+from doit.task import Task
+
+from portunix_vdisk.platform.errors import ExitCode, VdiskError
+from portunix_vdisk.platform.home import Home, act_as_caller
+from portunix_vdisk.steps.disk import DiskState
+from portunix_vdisk.steps.names import check_name
+from portunix_vdisk.steps.step import Context, Json
+from portunix_vdisk.tasks.adapter import doit_tasks
+from portunix_vdisk.tasks.engine import check_options, doit_config, plan
+from portunix_vdisk.tasks.graph import Graph, Member
+from portunix_vdisk.tasks.listening import Silent, set_current
+from portunix_vdisk.tasks.operations import operation
+from portunix_vdisk.tasks.overview import overview
+from portunix_vdisk.tasks.session import Session
+
+_OF_EVERY_DISK = ("create", "mount", "unmount", "export", "delete")
+"""Operations whose tasks exist for every disk in the catalog."""
+_WHEN_NAMED = ("create", "import", "sync")
+"""Operations that make a disk or need parameters: their tasks exist where the command line names them."""
+
+
+class DeclaredTasks:
+    """The doit tasks of this machine's disks, for one doit run with these command-line arguments."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
+        """``folder`` is the caller's working folder."""
+        act_as_caller()
+        self.session = Session(Home.of_caller(), Silent(), folder)
+        set_current(self.session)
+        named = [argument for argument in arguments if not argument.startswith("-")]
+        self.variables = dict(argument.split("=", 1) for argument in named if "=" in argument)
+        self.session.assume_yes = self.variables.pop("yes", "") in ("1", "true", "yes")
+        self.named = [argument for argument in named if "=" not in argument]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """DOIT_CONFIG: our journal, and a bare ``doit`` that changes nothing."""
+        return {
+            **doit_config(self.session.home),
+            "default_tasks": ["overview"],
+            "reporter": "portunix-vdisk",
+            "verbosity": 2,
+        }
+
+    def create_doit_tasks(self) -> Iterator[dict[str, Any]]:
+        """All tasks, as doit's dictionaries."""
+        yield {
+            "basename": "overview",
+            "doc": "show the disks and the commands (default)",
+            "actions": [lambda: sys.stdout.write(overview(self.session))],
+            "uptodate": [False],
+            "io": {"capture": False},
+        }
+        for graph in self._graphs():
+            yield from doit_tasks(graph, self.session)
+
+    def _graphs(self) -> Iterator[Graph]:
+        try:
+            disks = self.session.catalog.all()
+        except VdiskError as error:
+            yield _refusal("catalog", "open", error)
+            return
+        for disk in disks:
+            for name in _OF_EVERY_DISK:
+                yield self._graph(name, disk.name)
+            if disk.state is DiskState.IMPORTING:
+                yield self._graph("import", disk.name)
+        known = {disk.name for disk in disks}
+        for name in _WHEN_NAMED:
+            for disk_name in self._names_of(name):
+                if name == "sync" or disk_name not in known:
+                    yield self._graph(name, disk_name)
+
+    def _names_of(self, operation: str) -> list[str]:
+        """Names in ``create:NAME`` and ``create:NAME:member`` on the command line, without patterns."""
+        parts = [argument.split(":") for argument in self.named]
+        names = {part[1] for part in parts if len(part) > 1 and part[0] == operation and "*" not in part[1]}
+        return sorted(names)
+
+    def _graph(self, name: str, disk: str) -> Graph:
+        known = operation(name)
+        assert known is not None
+        options = {"disk" if any(p.name == "disk" for p in known.parameters) else "name": disk}
+        if name == "sync":
+            options = {}
+        if any(fnmatchcase(f"{name}:{disk}", ":".join(argument.split(":")[:2])) for argument in self.named):
+            accepted = {parameter.name for parameter in known.parameters}
+            options |= {key: value for key, value in self.variables.items() if key in accepted}
+        try:
+            check_name(disk)
+            check_options(known, options)
+            graph = plan(self.session, name, options)
+        except VdiskError as error:
+            return _refusal(name, disk, error)
+        return graph
+
+
+def _refusal(operation: str, disk: str, error: VdiskError) -> Graph:
+    """A task that fails with the reason why its graph cannot be made."""
+
+    def fail(ctx: Context) -> Json:
+        raise error
+
+    return Graph(operation, disk, error.what, (), (Member("plan", error.what, fail, lambda values: False),))
+
+
+class _DeclaredLoader(TaskLoader2):  # type: ignore[misc]
+    def __init__(self, declared: DeclaredTasks) -> None:
+        super().__init__()
+        self.declared = declared
+
+    def load_doit_config(self) -> dict[str, Any]:
+        return self.declared.config
+
+    def load_tasks(self, cmd: Any, pos_args: Sequence[str]) -> list[Task]:
+        return list(generate_tasks("disks", self.declared.create_doit_tasks()))
+
+
+def doit(arguments: Sequence[str], folder: Path) -> int:
+    """The doit command line with our tasks, outside any checkout. Returns doit's own exit code; 130 when stopped."""
+    declared = DeclaredTasks(arguments, folder)
+    with declared.session, stopping(declared.session):
+        status = DoitMain(_DeclaredLoader(declared), config_filenames=()).run(list(arguments))
+    return int(ExitCode.INTERRUPTED) if declared.session.stop else int(status or 0)
+
+
+class stopping:  # noqa: N801 - a context manager, used like a verb
+    """While it lasts, the first Ctrl-C stops the session at its next safe point; the second one stops at once."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def __enter__(self) -> None:
+        self.before = signal.signal(signal.SIGINT, self._stop)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self.before)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.session.stop:
+            raise KeyboardInterrupt
+        self.session.stop = True

@@ -1,0 +1,49 @@
+"""delete: asks, then removes the image and the catalog entry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from portunix_vdisk.platform.errors import Refused
+from portunix_vdisk.steps.disk import DiskState
+from portunix_vdisk.steps.remove import RemoveDisk
+from portunix_vdisk.steps.sizes import show_size
+from portunix_vdisk.steps.step import Context, Json, Question, QuestionKind
+from portunix_vdisk.tasks.create_disk import undo_unfinished
+from portunix_vdisk.tasks.describe import show_path
+from portunix_vdisk.tasks.graph import Graph, Member, Values
+from portunix_vdisk.tasks.mount_disk import must_not_be_attached
+from portunix_vdisk.tasks.session import Session
+from portunix_vdisk.tasks.which import find_disk
+
+
+def delete_graph(session: Session, options: Mapping[str, str]) -> Graph:
+    """The graph of ``delete:NAME``. Raises ``NotFound``."""
+    disk = find_disk(session, options["disk"])
+
+    def gone(values: Values) -> bool:
+        return session.catalog.by_uuid(disk.uuid) is None
+
+    def remove(ctx: Context) -> Json:
+        must_not_be_attached(session, disk, "deleted")
+        question = Question(
+            id="delete",
+            kind=QuestionKind.CONFIRM,
+            text=f"Delete {disk.name} and its image {show_path(disk.path)} ({show_size(disk.size)}) for ever?",
+            option="--yes",
+            default="no",
+        )
+        if ctx.ask(question) != "yes":
+            raise Refused(f"{disk.name} was not deleted", state="nothing was changed")
+        if disk.state is DiskState.READY:
+            return RemoveDisk(session.home.catalog, disk.uuid, disk.path).run(ctx)
+        return {"image": undo_unfinished(session, disk.name)}
+
+    return Graph(
+        operation="delete",
+        disk=disk.name,
+        doc=f"delete {disk.name} and its image; asks first",
+        locks=(disk.path,),
+        members=(Member("remove", "delete the image and forget the disk", remove, gone),),
+        result=lambda values: {"name": disk.name, "path": show_path(disk.path), "deleted": True},
+    )

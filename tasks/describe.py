@@ -1,0 +1,46 @@
+"""Disks as the result objects that every surface shows."""
+
+from __future__ import annotations
+
+import os
+
+from portunix_vdisk.steps.disk import Disk, DiskState
+from portunix_vdisk.steps.sizes import show_size
+from portunix_vdisk.steps.step import Json
+from portunix_vdisk.tasks.session import Session
+from portunix_vdisk.tasks.which import attachment_of
+
+
+def show_path(path: os.PathLike[str] | str) -> str:
+    """A path as text for a person; bytes that are no UTF-8 are shown as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def disk_json(session: Session, disk: Disk) -> dict[str, Json]:
+    """The stable description of a disk: the specification's keys first, then ours."""
+    held = attachment_of(session, disk)
+    try:
+        used = disk.path.stat().st_blocks * 512
+        missing = False
+    except OSError:
+        used = 0
+        missing = disk.state is DiskState.READY
+    return {
+        "name": disk.name,
+        "path": show_path(disk.path),
+        "size": show_size(disk.size),
+        "type": str(disk.type),
+        "mount_point": show_path(held.mount_point) if held and held.mount_point else None,
+        "compressed": False,
+        "encrypted": False,
+        "created_at": disk.created_at,
+        "uuid": disk.uuid,
+        "size_bytes": disk.size,
+        "used_bytes": used,
+        "file_system": str(disk.file_system),
+        "state": "missing" if missing else str(disk.state),
+        "partition": {"start": disk.partition.start, "length": disk.partition.length},
+        "device": held.device if held else None,
+        "read_only": held.read_only if held else False,
+        "problem": held.problem if held else "",
+    }

@@ -1,0 +1,162 @@
+"""The engine: turns a request into a doit run and its result into an object.
+
+There is one implementation of each operation, the graph; ``portunix vdisk export`` and ``doit export:my-dev`` both
+run it, the former through :func:`run`, the latter through :func:`doit_namespace`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from doit.cmd_base import TaskLoader2
+from doit.doit_cmd import DoitMain
+from doit.loader import generate_tasks
+from doit.reporter import ZeroReporter
+from doit.task import Task
+
+from portunix_vdisk.platform.errors import BadUsage, Failed
+from portunix_vdisk.platform.home import Home
+from portunix_vdisk.steps.step import Json
+from portunix_vdisk.tasks import queries
+from portunix_vdisk.tasks.adapter import doit_tasks
+from portunix_vdisk.tasks.create_disk import abort_graph, create_graph
+from portunix_vdisk.tasks.delete_disk import delete_graph
+from portunix_vdisk.tasks.export_disk import export_graph
+from portunix_vdisk.tasks.graph import Graph
+from portunix_vdisk.tasks.import_archive import import_graph
+from portunix_vdisk.tasks.mount_disk import mount_graph, unmount_graph
+from portunix_vdisk.tasks.operations import Operation, operation
+from portunix_vdisk.tasks.session import Listener, Session
+from portunix_vdisk.tasks.sync_folder import sync_graph
+
+GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
+    "create": create_graph,
+    "mount": mount_graph,
+    "unmount": unmount_graph,
+    "sync": sync_graph,
+    "export": export_graph,
+    "import": import_graph,
+    "delete": delete_graph,
+}
+QUERIES: dict[str, Callable[[Session, Mapping[str, str]], Json]] = {
+    "list": queries.list_disks,
+    "info": queries.info,
+    "doctor": queries.doctor,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One operation as a person asked for it.
+
+    Args:
+        operation: a name in :mod:`portunix_vdisk.tasks.operations`.
+        options: the text of each parameter that was given; ``true`` for flags.
+        folder: the caller's working folder.
+        assume_yes: every question that can be confirmed is.
+    """
+
+    operation: str
+    options: Mapping[str, str]
+    folder: Path
+    assume_yes: bool = False
+
+
+def run(request: Request, home: Home, listener: Listener) -> Json:
+    """Run an operation to its end and return its result object.
+
+    Raises ``VdiskError``: of the first task that failed, or for a request that makes no sense.
+    """
+    known = operation(request.operation)
+    if known is None:
+        raise BadUsage(f"there is no operation {request.operation}")
+    check_options(known, request.options)
+    with Session(home, listener, request.folder) as session:
+        session.assume_yes = request.assume_yes
+        if not known.graph:
+            return QUERIES[known.name](session, request.options)
+        return run_graph(plan(session, known.name, request.options), session)
+
+
+def warm_up() -> None:
+    """Everything heavy is imported with this module; the platform is the rest."""
+    from portunix_vdisk.platform.choose import this_platform
+
+    this_platform()
+
+
+def check_options(known: Operation, options: Mapping[str, str]) -> None:
+    """Refuse unknown, missing and not yet built parameters. Raises ``BadUsage``."""
+    parameters = {parameter.name: parameter for parameter in known.parameters}
+    for name in options:
+        if name not in parameters:
+            raise BadUsage(f"{known.name} has no parameter {name}", hint=f"portunix vdisk {known.name} --help")
+        if parameters[name].later:
+            raise BadUsage(f"--{name}: not yet; it comes with {parameters[name].later}")
+    for parameter in known.parameters:
+        if parameter.required and not options.get(parameter.name):
+            raise BadUsage(f"{known.name} needs {parameter.name}", hint=known.examples[0])
+
+
+def plan(session: Session, name: str, options: Mapping[str, str]) -> Graph:
+    """The graph of an operation. Raises ``VdiskError`` for a request that cannot be."""
+    if options.get("abort") == "true":
+        return abort_graph(session, name, options)
+    return GRAPHS[name](session, options)
+
+
+class _EngineReporter(ZeroReporter):  # type: ignore[misc]
+    """Passes on what only doit knows: which tasks are up to date, and failures that are not ours."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(io.StringIO(), {})
+        self.session = session
+        self.crash = ""
+
+    def skip_uptodate(self, task: Task) -> None:
+        if task.actions:
+            self.session.listener.task_skipped(task.name)
+
+    def add_failure(self, task: Task, fail: Any) -> None:
+        if self.session.error is None:
+            self.crash = self.crash or fail.get_msg()
+
+    def runtime_error(self, msg: str) -> None:
+        self.crash = self.crash or msg
+
+
+class _GraphLoader(TaskLoader2):  # type: ignore[misc]
+    """Gives doit the tasks of one graph, and our configuration instead of any file's."""
+
+    def __init__(self, graph: Graph, session: Session, reporter: _EngineReporter) -> None:
+        super().__init__()
+        self._config = {**doit_config(session.home), "reporter": reporter, "verbosity": 0}
+        self.tasks: list[Task] = list(generate_tasks(graph.name, doit_tasks(graph, session)))
+
+    def load_doit_config(self) -> dict[str, Any]:
+        return self._config
+
+    def load_tasks(self, cmd: Any, pos_args: Sequence[str]) -> list[Task]:
+        return self.tasks
+
+
+def run_graph(graph: Graph, session: Session) -> Json:
+    """Run the members that are not up to date. Raises the error of the first that failed."""
+    session.home.make()
+    reporter = _EngineReporter(session)
+    loader = _GraphLoader(graph, session, reporter)
+    status = DoitMain(loader, config_filenames=()).run(["run", graph.name])
+    if session.error is not None:
+        raise session.error
+    if status != 0:
+        raise Failed(f"{graph.name} failed unexpectedly", state=reporter.crash)
+    return graph.result({task.name.removeprefix(f"{graph.name}:"): task.values for task in loader.tasks})
+
+
+def doit_config(home: Home) -> dict[str, Any]:
+    """What every doit run of ours is configured with."""
+    return {"backend": "portunix-vdisk", "dep_file": str(home.journal), "check_file_uptodate": "timestamp"}

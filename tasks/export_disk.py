@@ -1,0 +1,186 @@
+"""export: scan → pack, by ranges → seal → verify → publish. What is done is read off the archive, not the journal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from portunix_vdisk.platform.base import FileIdentity
+from portunix_vdisk.platform.errors import Refused
+from portunix_vdisk.steps import durable
+from portunix_vdisk.steps.archive.documents import DiskFacts
+from portunix_vdisk.steps.archive.export import Export, close_exports
+from portunix_vdisk.steps.archive.layout import range_count
+from portunix_vdisk.steps.archive.pack import Pack, Scan, pack_is_done
+from portunix_vdisk.steps.archive.reader import ArchiveReader
+from portunix_vdisk.steps.archive.seal import Publish, Seal, Verify
+from portunix_vdisk.steps.archive.status import ArchiveState, archive_status
+from portunix_vdisk.steps.disk import Disk
+from portunix_vdisk.steps.step import Context, Json
+from portunix_vdisk.tasks.describe import show_path
+from portunix_vdisk.tasks.graph import Graph, Member, Values
+from portunix_vdisk.tasks.mount_disk import must_not_be_attached
+from portunix_vdisk.tasks.session import Session
+from portunix_vdisk.tasks.which import disk_at, find_disk, must_be_ready, only_mounted_disk
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """Tells whether the archive is whole and of the image as it is now; looks again only when a file has changed."""
+
+    image: Path
+    output: Path
+    disk_uuid: str
+    seen: dict[tuple[FileIdentity, FileIdentity], bool]
+
+    def __call__(self) -> bool:
+        try:
+            source, there = durable.identity_of(self.image), durable.identity_of(self.output)
+        except OSError:
+            return False
+        if (source, there) not in self.seen:
+            status = archive_status(self.output, self.disk_uuid)
+            self.seen[source, there] = status.state is ArchiveState.SEALED and status.source == source
+        return self.seen[source, there]
+
+
+def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
+    """The graph of ``export:NAME``. Raises ``NotFound`` or ``Refused``."""
+    disk = find_disk(session, options["disk"]) if "disk" in options else only_mounted_disk(session)
+    output = _output(session, disk, options.get("output"))
+    export = Export(disk.path, output, _facts(disk))
+    count = range_count(disk.size)
+    finished = _Finished(disk.path, output, disk.uuid, {})
+
+    def scan(ctx: Context) -> Json:
+        must_be_ready(disk)
+        _refuse_on_itself(session, disk, output)
+        must_not_be_attached(session, disk, "exported")
+        _refuse_other_content(output, disk)
+        session.at_end(close_exports)
+        result = Scan(export).run(ctx)
+        session.catalog.start_export(disk.uuid, output)
+        return result
+
+    def publish(ctx: Context) -> Json:
+        facts = Publish(export).run(ctx)
+        assert isinstance(facts, Mapping)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        session.catalog.finish_export(disk.uuid, output, str(facts["root"]), now)
+        return facts
+
+    def guarded(step: Callable[[Context], Json]) -> Callable[[Context], Json]:
+        def run(ctx: Context) -> Json:
+            must_not_be_attached(session, disk, "exported")
+            session.at_end(close_exports)
+            return step(ctx)
+
+        return run
+
+    def pack(number: int) -> Member:
+        def done(values: Values) -> bool:
+            if finished():
+                return True
+            try:
+                return pack_is_done(output, values, durable.identity_of(disk.path))
+            except OSError:
+                return False
+
+        title = f"compress range {number + 1} of {count}"
+        return Member(f"pack:{number:02}", title, guarded(Pack(export, number, count).run), done)
+
+    def done(values: Values) -> bool:
+        return finished()
+
+    def clean() -> None:
+        if archive_status(output, disk.uuid).state is ArchiveState.PARTIAL:
+            export.partial.unlink()
+
+    def result(values: Mapping[str, Values]) -> Json:
+        ran = values.get("publish", {}) if f"export:{disk.name}:publish" in session.ran else {}
+        with ArchiveReader(output) as reader:
+            return {
+                "disk": disk.name,
+                "output": show_path(output),
+                "archive_uuid": reader.header.archive_uuid,
+                "root": reader.index.root.hex(),
+                "archive_bytes": reader.size,
+                "disk_bytes": reader.index.disk.size,
+                "data_bytes": reader.index.data_bytes,
+                "written_bytes": ran.get("written_bytes", 0),
+                "reused_bytes": ran.get("reused_bytes", 0),
+                "changed": bool(session.ran),
+            }
+
+    return Graph(
+        operation="export",
+        disk=disk.name,
+        doc=f"pack {disk.name} into {show_path(output)}",
+        locks=(disk.path, output),
+        members=(
+            Member("scan", "find out what is in the image and in the partial archive", scan, done, clean),
+            *(pack(number) for number in range(count)),
+            Member("seal", "write index and directory", guarded(Seal(export).run), done),
+            Member("verify", "read the archive as an importer would", guarded(Verify(export).run), done),
+            Member("publish", "give the archive its name", publish, done),
+        ),
+        result=result,
+    )
+
+
+def _output(session: Session, disk: Disk, given: str | None) -> Path:
+    """Where the archive goes: what was asked for, else where the last export went, else NAME.zip here."""
+    if given is None:
+        return session.catalog.last_output(disk.uuid) or session.folder / f"{disk.name}.zip"
+    path = Path(os.path.normpath(session.absolute(given)))
+    return path / f"{disk.name}.zip" if given.endswith("/") or path.is_dir() else path
+
+
+def _facts(disk: Disk) -> DiskFacts:
+    return DiskFacts(
+        name=disk.name,
+        uuid=disk.uuid,
+        type=disk.type,
+        size=disk.size,
+        file_system=str(disk.file_system),
+        partition=disk.partition,
+        created_at=disk.created_at,
+        owner=disk.owner,
+    )
+
+
+def _refuse_on_itself(session: Session, disk: Disk, output: Path) -> None:
+    there = disk_at(session, output.parent)
+    if there is not None and there[0].uuid == disk.uuid:
+        raise Refused(
+            f"{show_path(output)} lies on the disk itself",
+            state="nothing was written",
+            hint="name a file on another disk with --output",
+        )
+
+
+def _refuse_other_content(output: Path, disk: Disk) -> None:
+    """Refuse to write where something else is. Raises ``Refused``."""
+    status = archive_status(output, disk.uuid)
+    there = show_path(status.file)
+    kept = "it was not touched"
+    match status.state:
+        case ArchiveState.SEALED:
+            raise Refused(
+                f"{there} holds an earlier state of {disk.name}: adding the new state to it is not possible yet",
+                state=kept,
+                hint="export to another file, or move this one away first",
+            )
+        case ArchiveState.OTHER_DISK:
+            raise Refused(f"{there} is an archive of another disk", state=kept, hint="export to another file")
+        case ArchiveState.NEWER:
+            raise Refused(f"{there} was made by a newer version", state=kept, hint="export to another file")
+        case ArchiveState.NOT_AN_ARCHIVE:
+            raise Refused(f"{there} exists and is not an archive of ours", state=kept, hint="export to another file")
+        case ArchiveState.DAMAGED:
+            raise Refused(f"{status.problem}", state=kept, hint=f"export to another file, or move {there} away")
+        case ArchiveState.ABSENT | ArchiveState.PARTIAL:
+            return

@@ -1,0 +1,182 @@
+"""import: prepare → unpack, by ranges → prove → register, all on a partial image."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from portunix_vdisk.platform.base import FileSystemType
+from portunix_vdisk.platform.errors import BadUsage, Refused
+from portunix_vdisk.platform.home import calling_owner
+from portunix_vdisk.steps import durable
+from portunix_vdisk.steps.archive.documents import DiskFacts
+from portunix_vdisk.steps.archive.imports import Import, close_imports
+from portunix_vdisk.steps.archive.layout import range_count
+from portunix_vdisk.steps.archive.reader import ArchiveReader
+from portunix_vdisk.steps.archive.unpack import Finish, Prepare, Unpack
+from portunix_vdisk.steps.disk import Disk, DiskState
+from portunix_vdisk.steps.names import check_name
+from portunix_vdisk.steps.register import Register
+from portunix_vdisk.steps.step import Context, Json
+from portunix_vdisk.tasks.create_disk import (
+    image_path,
+    is_ours,
+    is_published,
+    known_disk,
+    refuse_occupied,
+    undo_unfinished,
+)
+from portunix_vdisk.tasks.describe import disk_json, show_path
+from portunix_vdisk.tasks.graph import Graph, Member, Values
+from portunix_vdisk.tasks.session import Session
+
+
+def import_graph(session: Session, options: Mapping[str, str]) -> Graph:
+    """The graph of ``import:NAME``. Raises ``VdiskError`` for an archive that cannot be imported, or not as NAME."""
+    archive = _archive(session, options)
+    with ArchiveReader(archive) as reader:
+        facts, root, archive_uuid = reader.index.disk, reader.index.root.hex(), reader.header.archive_uuid
+    name = options.get("name") or facts.name
+    check_name(name)
+    disk = _plan(session, name, facts, options.get("path"), archive, archive_uuid, root)
+    task = Import(archive, durable.partial_of(disk.path), disk.type)
+    count = range_count(disk.size)
+
+    def ready() -> bool:
+        known = session.catalog.get(name)
+        if known is None or known.state is not DiskState.READY or known.archive_root != root:
+            return False
+        try:
+            return durable.identity_of(known.path) == known.imported_identity
+        except OSError:
+            return False
+
+    def ready_or_ours(values: Values) -> bool:
+        known = session.catalog.get(name)
+        return ready() or (known is not None and known.state is DiskState.IMPORTING and is_ours(known, values))
+
+    def stamp(result: Json) -> Json:
+        known = session.catalog.by_uuid(disk.uuid)
+        inode = known.partial_inode if known else None
+        return {"uuid": disk.uuid, "inode": list(inode or ()), "result": result}
+
+    def prepare(ctx: Context) -> Json:
+        _declare(session, disk)
+        result = Prepare(task).run(ctx)
+        stat = task.partial.stat()
+        session.catalog.set_partial(disk.uuid, (stat.st_dev, stat.st_ino))
+        return stamp(result)
+
+    def stamped(step: Callable[[Context], Json]) -> Callable[[Context], Json]:
+        def run(ctx: Context) -> Json:
+            session.at_end(close_imports)
+            return stamp(step(ctx))
+
+        return run
+
+    def proven(values: Values) -> bool:
+        """The proof is made anew unless the image has its name already: reading back is cheap, trust is not."""
+        known = session.catalog.get(name)
+        return ready() or (known is not None and is_published(known))
+
+    def register(ctx: Context) -> Json:
+        return Register(session.home.catalog, disk.uuid, disk.path, imported=True).run(ctx)
+
+    def result(values: Mapping[str, Values]) -> Json:
+        ran = values["prove"].get("result") if f"import:{name}:prove" in session.ran else {}
+        assert isinstance(ran, Mapping)
+        return {
+            "disk": disk_json(session, known_disk(session, name)),
+            "archive": show_path(archive),
+            "root": root,
+            "written_bytes": ran.get("written_bytes", 0),
+            "reused_bytes": ran.get("reused_bytes", 0),
+            "changed": bool(session.ran),
+        }
+
+    def clean() -> None:
+        undo_unfinished(session, name)
+
+    return Graph(
+        operation="import",
+        disk=name,
+        doc=f"make {name} from {show_path(archive)}",
+        locks=(disk.path,),
+        members=(
+            Member("prepare", "make an empty image, or keep what an earlier run wrote", prepare, ready_or_ours, clean),
+            *(
+                Member(
+                    f"unpack:{number:02}",
+                    f"write range {number + 1} of {count}, verified",
+                    stamped(Unpack(task, number, count).run),
+                    ready_or_ours,
+                )
+                for number in range(count)
+            ),
+            Member("prove", "check the whole content against the archive's root", stamped(Finish(task).run), proven),
+            Member(
+                "register", "give the image its name and enter it into the catalog", register, lambda values: ready()
+            ),
+        ),
+        result=result,
+    )
+
+
+def _archive(session: Session, options: Mapping[str, str]) -> Path:
+    if "archive" in options:
+        return Path(os.path.normpath(session.absolute(options["archive"])))
+    known = session.catalog.get(options.get("name", ""))
+    if known is None or known.archive_path is None:
+        raise BadUsage("import needs an archive", hint="portunix vdisk import portable-dev.zip")
+    return known.archive_path
+
+
+def _plan(
+    session: Session, name: str, facts: DiskFacts, place: str | None, archive: Path, archive_uuid: str, root: str
+) -> Disk:
+    """The disk as an earlier run entered it, or as it would be. Raises ``Refused`` for a name that is taken."""
+    known = session.catalog.get(name)
+    if known is not None:
+        if known.archive_root == root and known.state is DiskState.IMPORTING:
+            return known
+        untouched = known.archive_root == root and known.path.exists()
+        if untouched and durable.identity_of(known.path) == known.imported_identity:
+            return known
+        what = "is being created" if known.state is DiskState.CREATING else "exists already"
+        if known.state is DiskState.IMPORTING:
+            what = "is being imported from another archive"
+        raise Refused(
+            f"a disk called {name} {what}",
+            state="nothing was changed",
+            hint=f"portunix vdisk import {show_path(archive)} --name ANOTHER-NAME",
+        )
+    # A copy beside the original is another disk; on another machine it is the same disk.
+    taken = session.catalog.by_uuid(facts.uuid) is not None
+    return Disk(
+        name=name,
+        uuid=str(uuid.uuid4()) if taken else facts.uuid,
+        path=image_path(session, name, facts.type, place),
+        type=facts.type,
+        size=facts.size,
+        file_system=FileSystemType(facts.file_system),
+        state=DiskState.IMPORTING,
+        created_at=facts.created_at,
+        partition=facts.partition,
+        owner=calling_owner(),
+        archive_uuid=archive_uuid,
+        archive_root=root,
+        archive_path=archive,
+    )
+
+
+def _declare(session: Session, disk: Disk) -> None:
+    """Enter the disk as being imported, unless an interrupted run did so. Raises ``Refused``."""
+    known = session.writable_catalog().get(disk.name)
+    if known is None:
+        refuse_occupied(disk.path)
+        session.catalog.declare(replace(disk, partial_inode=None))
+    elif known.uuid != disk.uuid:
+        raise Refused(f"{disk.name} was made by another command meanwhile", hint="run the same command again")

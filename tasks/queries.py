@@ -1,0 +1,48 @@
+"""Operations that only look: list, info, doctor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from portunix_vdisk.steps.step import Json
+from portunix_vdisk.tasks.describe import disk_json, show_path
+from portunix_vdisk.tasks.session import Session
+from portunix_vdisk.tasks.which import find_disk
+
+
+def list_disks(session: Session, options: Mapping[str, str]) -> Json:
+    """Every disk in the catalog, with what it is doing now."""
+    return {"disks": [disk_json(session, disk) for disk in session.catalog.all()]}
+
+
+def info(session: Session, options: Mapping[str, str]) -> Json:
+    """One disk and its exports. Raises ``NotFound``, ``Refused``."""
+    disk = find_disk(session, options["disk"])
+    exports: list[Json] = [
+        {"output": show_path(export.output), "finished_at": export.finished_at, "root": export.root}
+        for export in session.catalog.exports(disk.uuid)
+    ]
+    return {"disk": disk_json(session, disk), "exports": exports}
+
+
+def doctor(session: Session, options: Mapping[str, str]) -> Json:
+    """Every host tool and privilege. With ``fix``, installs what is missing. Raises ``Missing``, ``ToolFailed``."""
+    fixed: list[str] = []
+    tools = session.platform.host_tools()
+    if options.get("fix") == "true":
+        fixed = session.platform.install([tool for tool in tools if tool.found is None])
+        tools = session.platform.host_tools()
+    return {
+        "tools": [
+            {
+                "name": tool.name,
+                "purpose": tool.purpose,
+                "without": tool.without,
+                "found": tool.found,
+                "install": " ".join(tool.install) or None,
+            }
+            for tool in tools
+        ],
+        "ok": all(tool.found for tool in tools),
+        "fixed": list(fixed),
+    }
