@@ -2,6 +2,7 @@
 
 import atexit
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from doit import get_initial_workdir
@@ -12,6 +13,11 @@ declared = DeclaredTasks(sys.argv[1:], Path(get_initial_workdir()))
 stopping(declared.session).__enter__()
 atexit.register(declared.session.close)
 DOIT_CONFIG = declared.config
+
+
+def task_disks() -> Iterator[dict[str, object]]:
+    """Every operation on every disk."""
+    yield from declared.tasks()
 
 
 def task_bench() -> dict[str, object]:

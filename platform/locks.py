@@ -115,16 +115,26 @@ class OperationLock:
     ) -> None:
         descriptor, self._descriptor = self.descriptor, None
         os.close(descriptor)
-        # A child that still runs keeps the lock; then the name must stay, or the next one would lock a new file.
-        # So the file goes only if it can be locked once more.
-        with suppress(OSError):
-            again = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if os.path.samestat(os.fstat(again), self.path.stat()):
-                    self.path.unlink()
-            finally:
-                os.close(again)
+        _unlink_if_free(self.path)
+
+
+def sweep(folder: Path) -> None:
+    """Remove lock files that killed processes left; those that are held stay."""
+    for path in folder.glob("*.lock"):
+        _unlink_if_free(path)
+
+
+def _unlink_if_free(path: Path) -> None:
+    # A child that still runs keeps the lock; then the name must stay, or the next one would lock a new file.
+    # So the file goes only if it can be locked once more.
+    with suppress(OSError):
+        again = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(again), path.stat()):
+                path.unlink()
+        finally:
+            os.close(again)
 
 
 def holder_of(path: Path) -> Holder | None:

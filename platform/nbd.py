@@ -132,6 +132,7 @@ class NbdClient:
         """Write ``data`` at ``offset``. Raises ``Failed``; ``ValueError`` outside the export."""
         view = memoryview(data).cast("B")
         self._inside(offset, len(view))
+        self._writable()
         for start in range(0, len(view), self.export.maximum):
             piece = view[start : start + self.export.maximum]
             self._request(_WRITE, offset + start, len(piece), out=piece)
@@ -139,6 +140,7 @@ class NbdClient:
     def zero(self, offset: int, length: int) -> None:
         """Make a range read as zeros; the server may leave a hole. Raises ``Failed``."""
         self._inside(offset, length)
+        self._writable()
         for start in range(0, length, self.export.maximum):
             count = min(self.export.maximum, length - start)
             if self.export.flags & _SEND_WRITE_ZEROES:
@@ -164,6 +166,10 @@ class NbdClient:
     def _inside(self, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.export.size:
             raise ValueError(f"{length} bytes at {offset} are outside a disk of {self.export.size} bytes")
+
+    def _writable(self) -> None:
+        if self.export.read_only:
+            raise Failed("the disk image is open for reading only")
 
     def _request(self, command: int, offset: int, length: int, out: memoryview | None = None, wanted: int = 0) -> bytes:
         with self._turn:

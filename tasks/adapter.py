@@ -22,7 +22,7 @@ from portunix_vdisk.tasks.session import Session
 
 def doit_tasks(graph: Graph, session: Session) -> Iterator[dict[str, Any]]:
     """The group of a graph and its members, as doit's dictionaries."""
-    yield {"basename": graph.name, "name": None, "doc": graph.doc}
+    yield {"basename": graph.name, "name": None, "doc": graph.doc, "uptodate": [(_all_up_to_date, [graph])]}
     previous: list[str] = []
     for member in graph.members:
         yield {
@@ -48,6 +48,10 @@ def saved_values(task: str) -> Values:
 
 def _up_to_date(task: Any, values: Values, member: Member) -> bool:  # doit passes the first two by name
     return member.done(values)
+
+
+def _all_up_to_date(graph: Graph) -> bool:
+    return all(member.done(saved_values(f"{graph.name}:{member.name}")) for member in graph.members)
 
 
 def _action(graph: Graph, member: Member, session: Session) -> Callable[[], dict[str, Json] | TaskFailed]:

@@ -61,12 +61,12 @@ class DeclaredTasks:
             "verbosity": 2,
         }
 
-    def create_doit_tasks(self) -> Iterator[dict[str, Any]]:
+    def tasks(self) -> Iterator[dict[str, Any]]:
         """All tasks, as doit's dictionaries."""
         yield {
             "basename": "overview",
             "doc": "show the disks and the commands (default)",
-            "actions": [lambda: sys.stdout.write(overview(self.session))],
+            "actions": [(_show_overview, [self.session])],
             "uptodate": [False],
             "io": {"capture": False},
         }
@@ -114,6 +114,10 @@ class DeclaredTasks:
         return graph
 
 
+def _show_overview(session: Session) -> None:
+    sys.stdout.write(overview(session))
+
+
 def _refusal(operation: str, disk: str, error: VdiskError) -> Graph:
     """A task that fails with the reason why its graph cannot be made."""
 
@@ -132,7 +136,7 @@ class _DeclaredLoader(TaskLoader2):  # type: ignore[misc]
         return self.declared.config
 
     def load_tasks(self, cmd: Any, pos_args: Sequence[str]) -> list[Task]:
-        return list(generate_tasks("disks", self.declared.create_doit_tasks()))
+        return list(generate_tasks("disks", self.declared.tasks()))
 
 
 def doit(arguments: Sequence[str], folder: Path) -> int:

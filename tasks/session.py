@@ -13,7 +13,7 @@ from portunix_vdisk.platform.base import Platform
 from portunix_vdisk.platform.choose import this_platform
 from portunix_vdisk.platform.errors import VdiskError
 from portunix_vdisk.platform.home import Home
-from portunix_vdisk.platform.locks import OperationLock
+from portunix_vdisk.platform.locks import OperationLock, sweep
 from portunix_vdisk.steps.catalog import Catalog
 from portunix_vdisk.steps.step import Context, Conversation, Question, QuestionKind
 
@@ -67,6 +67,8 @@ class Session:
     def close(self) -> None:
         """Release locks and databases."""
         self._undo.close()
+        if self._locked:
+            sweep(self.home.run / "locks")
         self._locked.clear()
         self._at_end.clear()
         self._catalog = None

@@ -20,6 +20,7 @@ Ask = Callable[[str], str]
 
 _SUDO_VARIABLES = ("SUDO_UID", "SUDO_GID", "SUDO_USER", "SUDO_COMMAND")
 _ATTEMPTS = 3
+_NOT_ALLOWED = (b" is not in the sudoers file", b" may not run sudo", b" is not allowed to ")
 _WRONG_PASSWORD = (b"incorrect password", b"try again", b"no password was provided")
 _ANY_STATUS = range(-64, 256)
 
@@ -119,7 +120,9 @@ def _impossible(command: list[str], purpose: str, why: str) -> Missing:
 def _sudo_failed(output: Output) -> bool:
     """sudo itself ends with 1 and speaks under its own name."""
     words = output.stderr.strip().splitlines()
-    return output.status == 1 and bool(words) and words[-1].startswith((b"sudo:", b"Sorry"))
+    if output.status != 1 or not words:
+        return False
+    return words[-1].startswith((b"sudo:", b"Sorry")) or any(sign in words[-1] for sign in _NOT_ALLOWED)
 
 
 def error_of(found: dict[str, object]) -> VdiskError:

@@ -6,11 +6,12 @@ import os
 import uuid
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from portunix_vdisk.platform.base import FileIdentity, Platform
+from portunix_vdisk.platform.base import FileIdentity
 from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound, Refused
 from portunix_vdisk.steps.archive.documents import (
     Chunk,
@@ -65,10 +66,10 @@ class ExportJob:
     states of the source left behind serves as content known by digest.
     """
 
-    def __init__(self, export: Export, platform: Platform) -> None:
+    def __init__(self, export: Export, ctx: Context) -> None:
         self.export = export
         self.source = _identity(export.image)
-        image = platform.map_image(export.image, export.disk.type)
+        image = ctx.platform.map_image(export.image, export.disk.type)
         if image.size != export.disk.size:
             raise Corrupt(f"{export.image} is {image.size} bytes large, but should be {export.disk.size}")
         self.covered = covered_chunks(image)
@@ -86,7 +87,7 @@ class ExportJob:
         self._session = 0
         self.header: Header | None = None
         self.first: Record | None = None
-        descriptor, content = open_partial(export.partial, export.disk.uuid)
+        descriptor, content = open_partial(export.partial, export.disk.uuid, ctx.safe_point)
         self.appender = Appender(export.partial, descriptor, 0)
         self._pipeline: Pipeline[int, Packed] | None = None
         self._image = -1
@@ -119,17 +120,22 @@ class ExportJob:
     def is_current(self) -> bool:
         """Whether image and partial are still those that were opened."""
         try:
-            held, there = os.fstat(self.appender.descriptor), self.export.partial.stat()
-            return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino) and self.source == identity_of(
-                self.export.image
-            )
+            return self._has_its_name() and self.source == identity_of(self.export.image)
         except OSError:
             return False
 
+    def _has_its_name(self) -> bool:
+        held, there = os.fstat(self.appender.descriptor), self.export.partial.stat()
+        return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
+
     def close(self) -> None:
-        """Stop the threads and release the files; what was written stays."""
+        """Stop the threads and release the files; what was written stays. An empty partial is no use and goes."""
         if self._pipeline is not None:
             self._pipeline.close()
+        if self.header is None:
+            with suppress(OSError):
+                if self._has_its_name():
+                    self.export.partial.unlink()
         self.appender.close()
         if self._image >= 0:
             os.close(self._image)
@@ -232,14 +238,14 @@ class ExportJob:
 _jobs: dict[Path, ExportJob] = {}
 
 
-def open_export(export: Export, platform: Platform) -> ExportJob:
+def open_export(export: Export, ctx: Context) -> ExportJob:
     """The export under way to this output in this process, opened (again) if there is none or its files changed."""
     job = _jobs.get(export.output)
     if job is not None and (job.export != export or not job.is_current()):
         close_export(export.output)
         job = None
     if job is None:
-        job = _jobs[export.output] = ExportJob(export, platform)
+        job = _jobs[export.output] = ExportJob(export, ctx)
     return job
 
 

@@ -71,6 +71,7 @@ class ImportJob:
         self.reused = 0
         """Disk bytes found right in the image."""
         self.done = 0
+        self._unflushed = False
         self._pipeline: Pipeline[_Place, _Ready] | None = None
         with ExitStack() as stack:
             self.reader = stack.enter_context(ArchiveReader(task.archive))
@@ -101,7 +102,6 @@ class ImportJob:
     def unpack(self, index: int, count: int, ctx: Context) -> None:
         """Make one range of the image right, durably; see :class:`Unpack`."""
         start, end = range_of(index, count, self.reader.index.disk.size)
-        written = self.written
         for place in self._missing(start, end):
             if self._pipeline is None or self._pipeline.head is not place:
                 self._restart(place)
@@ -112,17 +112,16 @@ class ImportJob:
                 self.done += place.length
             ctx.update(self.done, self.total)
         ctx.safe_point()
-        if self.written != written:
+        if self._unflushed:
             with _Io(self.task.partial):
                 self._image.flush()
+            self._unflushed = False
 
     def finish(self, ctx: Context) -> None:
         """Prove every chunk that this process has not proven yet."""
         count = range_count(self.reader.index.disk.size)
         for number in range(count):
             self.unpack(number, count, ctx)
-        with _Io(self.task.partial):
-            self._image.flush()
 
     def _missing(self, start: int, end: int) -> Iterator[_Place]:
         inside = range(bisect_left(self._offsets, start), bisect_left(self._offsets, end))
@@ -151,6 +150,7 @@ class ImportJob:
         if ready.right:
             self.reused += place.length if place.chunk is not None else 0
             return
+        self._unflushed = True
         with _Io(self.task.partial):
             if place.chunk is None:
                 self._image.zero(place.offset, place.length)

@@ -40,7 +40,7 @@ class Scan:
             raise Refused(
                 f"{output} exists", state="it was not touched", hint="choose another output or move that file"
             )
-        job = open_export(self.export, ctx.platform)
+        job = open_export(self.export, ctx)
         left = job.total - job.done
         if left and ctx.platform.free_space(output.parent) < min(left, _MARGIN):
             close_export(output)
@@ -70,7 +70,7 @@ class Pack:
 
     def run(self, ctx: Context) -> Json:
         try:
-            return open_export(self.export, ctx.platform).pack(self.index, self.count, ctx)
+            return open_export(self.export, ctx).pack(self.index, self.count, ctx)
         except BaseException:
             close_export(self.export.output)
             raise

@@ -8,6 +8,7 @@ import threading
 import zlib
 from bisect import bisect_right
 from collections.abc import Container, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -98,7 +99,8 @@ class Packer:
     def announce(self, offset: int) -> None:
         """Let the system read the chunk at ``offset`` into its cache meanwhile."""
         for start, stop, place in self._pieces(offset, offset + chunk_length(offset, self._size)):
-            os.posix_fadvise(self._descriptor, place, stop - start, os.POSIX_FADV_WILLNEED)
+            with suppress(OSError):  # only advice
+                os.posix_fadvise(self._descriptor, place, stop - start, os.POSIX_FADV_WILLNEED)
 
     def _pieces(self, offset: int, end: int) -> list[tuple[int, int, int]]:
         """Data between two disk offsets: start and end on the disk, offset in the image file."""

@@ -10,8 +10,7 @@ import fcntl
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from portunix_vdisk.steps.archive.documents import Header, Session, parse_sessio
 from portunix_vdisk.steps.archive.files import read_exactly, read_up_to
 from portunix_vdisk.steps.archive.layout import HEADER_NAME, MAX_HEADER, Kind, NotAnArchive, Record, parse_header
 from portunix_vdisk.steps.archive.members import check_payload, read_first
+from portunix_vdisk.steps.archive.pipeline import Pipeline
 
 _FIRST_WRITE = 4096
 """A partial shorter than this may have been cut within its first document."""
@@ -45,11 +45,11 @@ def chain(former: bytes, header: bytes) -> bytes:
     return hashlib.sha256(former + header).digest()
 
 
-def read_back(descriptor: int, *, payloads: bool, threads: int = 2) -> Content:
+def read_back(descriptor: int, *, payloads: bool, poll: Callable[[], None] = lambda: None) -> Content:
     """Walk a partial archive; with ``payloads`` also compare every payload with its CRC.
 
-    Records whose payload is damaged are left out; those at the end lie behind :attr:`Content.end`.
-    Raises ``NotAnArchive``, ``NewerVersion``, ``Corrupt`` (first document), ``OSError``.
+    Records whose payload is damaged are left out; those at the end lie behind :attr:`Content.end`. ``poll`` is called
+    often and may raise. Raises ``NotAnArchive``, ``NewerVersion``, ``Corrupt`` (first document), ``OSError``.
     """
     first, header = read_first(descriptor)
     content = Content(first, header)
@@ -58,14 +58,18 @@ def read_back(descriptor: int, *, payloads: bool, threads: int = 2) -> Content:
     content.chains[content.end] = digest
     walked: list[tuple[int, Record, bytes]] = []
     for offset, record in _walk(descriptor, first.total):
+        if not len(walked) % 256:
+            poll()
         digest = chain(digest, record.header())
         walked.append((offset, record, digest))
-    with ThreadPoolExecutor(threads) as pool:
-        whole = pool.map(lambda item: _whole(descriptor, item[0], item[1], payloads), walked)
-        for (offset, record, digest), good in zip(walked, whole, strict=True):
-            if good and _keep(content, descriptor, offset, record):
+    pipeline = Pipeline(lambda item: _whole(descriptor, item[0], item[1], payloads), iter(walked))
+    try:
+        for offset, record, digest in walked:
+            if pipeline.take(poll) and _keep(content, descriptor, offset, record):
                 content.end = offset + record.total
                 content.chains[content.end] = digest
+    finally:
+        pipeline.close()
     return content
 
 
@@ -103,7 +107,7 @@ def _keep(content: Content, descriptor: int, offset: int, record: Record) -> boo
     return True
 
 
-def open_partial(path: Path, disk_uuid: str) -> tuple[int, Content | None]:
+def open_partial(path: Path, disk_uuid: str, poll: Callable[[], None] = lambda: None) -> tuple[int, Content | None]:
     """Open or create the partial archive of a disk; the content is None if it is new.
 
     Raises ``Refused`` if the file is another disk's, of another format, or being written by somebody else.
@@ -111,7 +115,7 @@ def open_partial(path: Path, disk_uuid: str) -> tuple[int, Content | None]:
     descriptor = -1
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        content = _lock_and_read(path, descriptor, disk_uuid)
+        content = _lock_and_read(path, descriptor, disk_uuid, poll)
     except BaseException as error:
         if descriptor >= 0:
             os.close(descriptor)
@@ -125,14 +129,14 @@ def open_partial(path: Path, disk_uuid: str) -> tuple[int, Content | None]:
     return descriptor, content
 
 
-def _lock_and_read(path: Path, descriptor: int, disk_uuid: str) -> Content | None:
+def _lock_and_read(path: Path, descriptor: int, disk_uuid: str, poll: Callable[[], None]) -> Content | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise Refused(f"another export is writing {path}", hint="wait until it is done") from None
-    if _never_begun(descriptor):
+    if never_begun(descriptor):
         return None
-    content = read_back(descriptor, payloads=True, threads=os.cpu_count() or 2)
+    content = read_back(descriptor, payloads=True, poll=poll)
     if content.header.disk_uuid != disk_uuid:
         raise Refused(
             f"{path} is the unfinished export of another disk",
@@ -142,8 +146,11 @@ def _lock_and_read(path: Path, descriptor: int, disk_uuid: str) -> Content | Non
     return content
 
 
-def _never_begun(descriptor: int) -> bool:
-    """Whether an earlier run was stopped before the first document was whole; no data can be in such a file."""
+def never_begun(descriptor: int) -> bool:
+    """Whether an earlier run was stopped before the first document was whole; no data can be in such a file.
+
+    Raises ``OSError``, ``NewerVersion``.
+    """
     start = read_up_to(descriptor, 0, _FIRST_WRITE)
     if not start.strip(b"\0"):
         return os.fstat(descriptor).st_size <= _FIRST_WRITE

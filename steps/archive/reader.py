@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -77,8 +76,6 @@ class ArchiveReader:
         entry = self._entry(name)
         record, payload = read_member(self._descriptor, entry.offset, name)
         _compare(record, entry)
-        if zlib.crc32(payload) != record.crc:
-            raise Corrupt("the archive's index is damaged")
         self.index = parse_index(payload, record.length, record.digest)
         if self.index.disk.uuid != self.header.disk_uuid:
             raise Corrupt("the archive's index belongs to another disk than its first document")
@@ -96,8 +93,11 @@ class ArchiveReader:
                 raise Corrupt(f"the content of member {chunk.member} is damaged", hint=_GET_ANOTHER)
             return data
 
-    def check_headers(self) -> None:
-        """Check that headers, directory and index tell the same of every chunk and session. Raises ``Corrupt``."""
+    def check_headers(self, poll: Callable[[], None] = lambda: None) -> None:
+        """Check that headers, directory and index tell the same of every chunk and session. Raises ``Corrupt``.
+
+        ``poll`` is called often and may raise.
+        """
         with _naming(self.path):
             for name, entry in self.directory.entries.items():
                 if name.startswith("session-"):
@@ -105,7 +105,9 @@ class ArchiveReader:
                     _compare(record, entry)
                     check_payload(record, payload)
                     parse_session_text(payload)
-            for chunk in self.index.chunks:
+            for number, chunk in enumerate(self.index.chunks):
+                if not number % 256:
+                    poll()
                 record = parse_header(read_up_to(self._descriptor, self._entry(chunk.member).offset, MAX_HEADER))
                 self._check(chunk, record)
 

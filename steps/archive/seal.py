@@ -37,7 +37,7 @@ class Seal:
 
     def run(self, ctx: Context) -> Json:
         try:
-            job = open_export(self.export, ctx.platform)
+            job = open_export(self.export, ctx)
             count = range_count(self.export.disk.size)
             for number in range(count):
                 job.pack(number, count, ctx)
@@ -65,7 +65,7 @@ class Verify:
     def run(self, ctx: Context) -> Json:
         ctx.safe_point()
         with ArchiveReader(self.export.partial) as reader:
-            reader.check_headers()
+            reader.check_headers(ctx.safe_point)
             if reader.header.disk_uuid != self.export.disk.uuid:
                 raise Corrupt(f"{self.export.partial} is the archive of another disk")
             return _facts(reader, job_of(self.export.output))

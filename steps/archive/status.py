@@ -11,6 +11,7 @@ from portunix_vdisk.platform.base import FileIdentity
 from portunix_vdisk.platform.errors import VdiskError
 from portunix_vdisk.steps.archive.layout import NewerVersion, NotAnArchive
 from portunix_vdisk.steps.archive.members import read_first
+from portunix_vdisk.steps.archive.partial import never_begun
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.durable import partial_of
 
@@ -78,6 +79,8 @@ def _unfinished(path: Path, disk_uuid: str) -> ArchiveStatus:
         return ArchiveStatus(ArchiveState.DAMAGED, path, problem=f"{path}: {error.strerror}")
     try:
         size = os.fstat(descriptor).st_size
+        if never_begun(descriptor):
+            return ArchiveStatus(ArchiveState.PARTIAL, path, size)
         _, header = read_first(descriptor)
         state = ArchiveState.PARTIAL if header.disk_uuid == disk_uuid else ArchiveState.OTHER_DISK
         return ArchiveStatus(state, path, size, header.archive_uuid)

@@ -19,7 +19,7 @@ from portunix_vdisk.steps.sync.metadata import Metadata
 from portunix_vdisk.steps.sync.pipeline import Pipeline
 from portunix_vdisk.steps.sync.plan import Action, Op, Plan, Work, signature
 from portunix_vdisk.steps.sync.record import State, SyncRecord
-from portunix_vdisk.steps.sync.scan import FOLDER, Descent, Entry, entry_of, join, look, reason
+from portunix_vdisk.steps.sync.scan import FOLDER, Descent, Entry, join, look, reason
 
 INTENDED_AT_ONCE = 20_000
 BATCH_FILES = 4096
@@ -71,13 +71,13 @@ class Apply:
         """
         works = self._plan.works
         self._delete()
-        self._make((work, action) for work in works for action in work.actions if action.op in _MAKING)
+        self._make((work, action) for work in works for action in work if action.op in _MAKING)
         self._pipeline.last = True
-        self._make(self._pipeline.again)
+        self._make(self._pipeline.again, again=True)
         copies = self._link()
         if copies:
             ctx.warn(f"{len(copies)} hard links cannot be made in the target: copied as files of their own")
-            self._make(copies)
+            self._make(copies, again=True)
         self._finish()
         Flush(self._top).wait(self._pulse.beat)
         self._confirm()
@@ -85,7 +85,7 @@ class Apply:
     def _delete(self) -> None:
         """Delete what has to go, the deepest first."""
         for work in reversed(self._plan.works):
-            for action in work.actions:
+            for action in work if work.has(Op.DELETE) else ():
                 if action.op is not Op.DELETE:
                     continue
                 self._pulse.beat()
@@ -110,43 +110,49 @@ class Apply:
 
     # making -------------------------------------------------------------------------------------------
 
-    def _make(self, wanted: Iterable[tuple[Work, Action]]) -> None:
+    def _make(self, wanted: Iterable[tuple[Work, Action]], *, again: bool = False) -> None:
         """Make folders at once, and push everything else through the pipeline in batches."""
         wanted = iter(wanted)
         batch: list[Job] = []
         size = 0
         while chunk := list(islice(wanted, INTENDED_AT_ONCE)):
-            for job in self._prepared(chunk):
+            for job in self._prepared(chunk, again=again):
                 if not self._in_place(job):
                     continue
                 batch.append(job)
-                size += job.entry.size
+                size += job.action.size
                 if len(batch) >= BATCH_FILES or size >= BATCH_BYTES:
                     self._pipeline.push(batch)
                     batch, size = [], 0
         self._pipeline.push(batch)
         self._pipeline.finish()
 
-    def _prepared(self, chunk: Iterable[tuple[Work, Action]]) -> list[Job]:
-        """Look at the source again, and write down durably what is going to be made of it."""
+    def _prepared(self, chunk: Iterable[tuple[Work, Action]], *, again: bool = False) -> list[Job]:
+        """Write down durably what is going to be made; with ``again``, of the source as it is now."""
         jobs: list[Job] = []
         states: list[State] = []
         for work, action in chunk:
             self._pulse.beat()
-            try:
-                entry = look(action.name, self._source.open(work.path))
-            except OSError as error:
-                self._ledger.fail(work.path, action.name, f"{CHANGED_HERE}: {reason(error)}")
-                continue
+            entry: Entry | None = None
             temporary = self._ledger.temporary(action)
-            states.append(self._ledger.state(work.path, action.name, entry, temporary))
-            jobs.append(Job(work, action, entry, os.fsdecode(temporary) if temporary else ""))
+            if again or action.op not in (Op.COPY, Op.MAKE_FOLDER):
+                try:
+                    entry = look(action.name, self._source.open(work.path))
+                except OSError as error:
+                    self._ledger.fail(work.path, action.name, f"{CHANGED_HERE}: {reason(error)}")
+                    continue
+                if action.op is Op.COPY:
+                    action = action._replace(size=entry.size, mtime_ns=entry.mtime_ns)
+                states.append(self._ledger.state(work.path, action.name, entry, temporary))
+            else:
+                states.append(self._ledger.planned_state(work.path, action, temporary))
+            jobs.append(Job(work, action, os.fsdecode(temporary) if temporary else "", entry))
         self._record.intend(states)
         return jobs
 
     def _in_place(self, job: Job) -> bool:
         """Make a folder, or the folder of a file writable; true if there is something left for the pipeline."""
-        work, action, entry, _ = job
+        work, action = job.work, job.action
         folder = self._writable(work)
         if folder is None:
             self._ledger.failed.add(join(work.path, action.name))
@@ -155,11 +161,8 @@ class Apply:
             return True
         self._pulse.beat()
         try:
-            if entry.kind == FOLDER:
-                os.mkdir(action.name, 0o700, dir_fd=folder)
-                self._ledger.done.folders += 1
-            else:
-                self._ledger.fail(work.path, action.name, CHANGED_HERE)
+            os.mkdir(action.name, 0o700, dir_fd=folder)
+            self._ledger.done.folders += 1
         except OSError as error:
             self._ledger.fail(work.path, action.name, bearable(error))
         return False
@@ -186,7 +189,9 @@ class Apply:
         links = iter(self._plan.links)
         while chunk := list(islice(links, INTENDED_AT_ONCE)):
             leaders = {(id(link.work), link.name): link.leader for link in chunk}
-            jobs = self._prepared((link.work, Action(Op.COPY, link.name, link.expected)) for link in chunk)
+            jobs = self._prepared(
+                ((link.work, Action(Op.COPY, link.name, link.expected, 0, 0)) for link in chunk), again=True
+            )
             for job in jobs:
                 self._pulse.beat()
                 folder = self._writable(job.work)
@@ -212,7 +217,7 @@ class Apply:
                 continue
             try:
                 target = self._target.open(work.path)
-                self._metadata.apply(source, target, entry_of(info), work.path or ".", atime_ns=info.st_atime_ns)
+                self._metadata.apply(source, target, info, work.path or ".")
             except OSError as error:
                 self._ledger.fail_path(work.path, bearable(error))
 
@@ -224,7 +229,7 @@ class Apply:
             forgotten=(
                 self._ledger.key(work.path, action.name)
                 for work in self._plan.works
-                for action in work.actions
+                for action in work
                 if action.op in gone and join(work.path, action.name) not in failed
             ),
             adopted=self._adopted(),
@@ -234,7 +239,7 @@ class Apply:
     def _adopted(self) -> Iterator[State]:
         """What was right already, if it still is."""
         for work in self._plan.works:
-            for action in work.actions:
+            for action in work:
                 if action.op is Op.ADOPT:
                     there = self._there(work, action)
                     if there is not None:

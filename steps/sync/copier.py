@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,8 +13,8 @@ from dataclasses import dataclass, field
 from portunix_vdisk.steps.sync.content import SourceChanged, SourceUnreadable, Version, copy_content, open_source
 from portunix_vdisk.steps.sync.ledger import CHANGED_HERE, CHANGED_THERE, Job, bearable
 from portunix_vdisk.steps.sync.metadata import Metadata
-from portunix_vdisk.steps.sync.plan import Op, Work, signature
-from portunix_vdisk.steps.sync.scan import FILE, SYMLINK, Descent, Entry, entry_of, join, reason
+from portunix_vdisk.steps.sync.plan import Action, Op, Work, signature
+from portunix_vdisk.steps.sync.scan import SYMLINK, Descent, Entry, entry_of, join, reason
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -56,6 +57,9 @@ class Copier:
         self._target = Descent(target, device)
         self._metadata = metadata
         self._stop = stop
+        self._work: Work | None = None
+        self._folder = self._above = -1
+        self._owner = metadata.uid, metadata.gid
 
     def close(self) -> None:
         """Close what was opened."""
@@ -78,20 +82,23 @@ class Copier:
         return outcome
 
     def _one(self, job: Job, outcome: Outcome) -> None:
-        work, action, entry, temporary = job
+        work, action, temporary, entry = job
         try:
-            folder = self._target.open(work.path)
-            if action.op is Op.METADATA:
-                self._update(job, folder)
-                outcome.updated += 1
-                return
-            if entry.kind != (FILE if action.op is Op.COPY else SYMLINK):
-                raise SourceChanged
+            if self._work is not work:
+                self._enter(work)
             if action.op is Op.COPY:
-                self._copy(work, action.name, entry, temporary, folder)
+                self._copy(work, action, temporary)
+                outcome.written.append(job)
+            elif entry is None:
+                raise SourceChanged
+            elif action.op is Op.METADATA:
+                self._update(job, entry)
+                outcome.updated += 1
+            elif entry.kind != SYMLINK:
+                raise SourceChanged
             else:
-                self._symlink(entry, temporary, folder)
-            outcome.written.append(job)
+                self._symlink(entry, temporary)
+                outcome.written.append(job)
         except SourceChanged:
             outcome.again.append(job)
         except SourceUnreadable as trouble:
@@ -99,14 +106,27 @@ class Copier:
         except OSError as error:
             outcome.failed.append((job, bearable(error)))
 
-    def _copy(self, work: Work, name: str, entry: Entry, temporary: str, folder: int) -> None:
-        source, info = open_source(name, self._read_from(work), Version(entry.size, entry.mtime_ns))
+    def _enter(self, work: Work) -> None:
+        self._work = None
+        self._folder = self._target.open(work.path)
+        try:
+            self._above = self._source.open(work.path)
+        except OSError as error:
+            raise SourceUnreadable(reason(error)) from error
+        if self._metadata.uid == 0:
+            info = os.fstat(self._folder)
+            inherited = info.st_mode & stat.S_ISGID
+            self._owner = 0, (info.st_gid if inherited else self._metadata.gid)
+        self._work = work
+
+    def _copy(self, work: Work, action: Action, temporary: str) -> None:
+        folder = self._folder
+        source, info = open_source(action.name, self._above, Version(action.size, action.mtime_ns))
         try:
             target = os.open(temporary, _CREATE, 0o600, dir_fd=folder)
             try:
                 copy_content(source, target, info, self._count)
-                path = join(work.path, name)
-                self._metadata.apply(source, target, entry, path, atime_ns=info.st_atime_ns, fresh=True)
+                self._metadata.apply(source, target, info, join(work.path, action.name), made_with=self._owner)
             except BaseException:
                 with suppress(OSError):
                     os.unlink(temporary, dir_fd=folder)
@@ -121,24 +141,24 @@ class Copier:
         if self._stop.is_set():
             raise _Stopped
 
-    def _symlink(self, entry: Entry, temporary: str, folder: int) -> None:
-        os.symlink(entry.link, temporary, dir_fd=folder)
+    def _symlink(self, entry: Entry, temporary: str) -> None:
+        os.symlink(entry.link, temporary, dir_fd=self._folder)
         try:
-            self._dress_symlink(temporary, entry, folder)
+            self._dress_symlink(temporary, entry)
         except BaseException:
             with suppress(OSError):
-                os.unlink(temporary, dir_fd=folder)
+                os.unlink(temporary, dir_fd=self._folder)
             raise
 
-    def _dress_symlink(self, name: str, entry: Entry, folder: int) -> None:
+    def _dress_symlink(self, name: str, entry: Entry) -> None:
         if self._metadata.uid == 0:
-            os.chown(name, entry.uid, entry.gid, dir_fd=folder, follow_symlinks=False)
-        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=folder, follow_symlinks=False)
+            os.chown(name, entry.uid, entry.gid, dir_fd=self._folder, follow_symlinks=False)
+        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=self._folder, follow_symlinks=False)
 
-    def _update(self, job: Job, folder: int) -> None:
+    def _update(self, job: Job, entry: Entry) -> None:
         """Set metadata of a file that stays, through a descriptor that follows nothing and needs no permission."""
-        work, action, entry, _ = job
-        target = os.open(action.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        action = job.action
+        target = os.open(action.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
         try:
             there = entry_of(os.fstat(target))
             # The second name of a file that was updated a moment ago has the new time already.
@@ -148,19 +168,12 @@ class Copier:
             if entry.mtime_ns != action.mtime_ns or there.kind != entry.kind or there.size != entry.size:
                 raise FileExistsError(errno.EEXIST, CHANGED_HERE)
             if entry.kind == SYMLINK:
-                self._dress_symlink(action.name, entry, folder)
+                self._dress_symlink(action.name, entry)
                 return
-            source, info = open_source(action.name, self._read_from(work), Version(entry.size, entry.mtime_ns))
+            source, info = open_source(action.name, self._above, Version(entry.size, entry.mtime_ns))
             try:
-                path, magic = join(work.path, action.name), f"/proc/self/fd/{target}"
-                self._metadata.apply(source, magic, entry, path, atime_ns=info.st_atime_ns)
+                self._metadata.apply(source, f"/proc/self/fd/{target}", info, join(job.work.path, action.name))
             finally:
                 os.close(source)
         finally:
             os.close(target)
-
-    def _read_from(self, work: Work) -> int:
-        try:
-            return self._source.open(work.path)
-        except OSError as error:
-            raise SourceUnreadable(reason(error)) from error

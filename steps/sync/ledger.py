@@ -10,7 +10,7 @@ from typing import NamedTuple
 from portunix_vdisk.platform.errors import Failed
 from portunix_vdisk.steps.sync.plan import Action, Op, Plan, Work, signature
 from portunix_vdisk.steps.sync.record import TEMPORARY_MARK, State
-from portunix_vdisk.steps.sync.scan import Entry, entry_of, join, reason
+from portunix_vdisk.steps.sync.scan import FILE, FOLDER, Entry, entry_of, join, reason
 
 CHANGED_THERE = "it was changed in the target meanwhile"
 CHANGED_HERE = "the source changed while it was copied"
@@ -21,12 +21,15 @@ _FATAL = frozenset(
 
 
 class Job(NamedTuple):
-    """An action with what the source has now, and the name under which its result is made (empty: in place)."""
+    """An action and the name under which its result is made (empty: in place).
+
+    ``entry`` is what the source has now; for regular files to copy, the action says enough.
+    """
 
     work: Work
     action: Action
-    entry: Entry
     temporary: str
+    entry: Entry | None = None
 
 
 class Applied:
@@ -84,6 +87,11 @@ class Ledger:
         """A row of the record."""
         link = os.fsencode(entry.link) if entry.link else None
         return State(*self.key(folder, name), entry.kind, entry.size, entry.mtime_ns, link, temporary)
+
+    def planned_state(self, folder: str, action: Action, temporary: bytes | None) -> State:
+        """A row of the record for a file or folder as it was planned."""
+        kind = FOLDER if action.op is Op.MAKE_FOLDER else FILE
+        return State(*self.key(folder, action.name), kind, action.size, action.mtime_ns, None, temporary)
 
     def temporary(self, action: Action) -> bytes | None:
         """A name that nothing else has, at most 255 bytes; None for what is made in place."""

@@ -35,7 +35,7 @@ class Linker:
         try:
             there = self._target.open(leader_path)
             file = look(leader_name, there)
-            if file.kind != FILE or (file.size, file.mtime_ns) != (job.entry.size, job.entry.mtime_ns):
+            if file.kind != FILE or (file.size, file.mtime_ns) != (job.action.size, job.action.mtime_ns):
                 self._ledger.fail(path, name, CHANGED_HERE)
             elif not still_expected(job.action, here):
                 self._ledger.fail(path, name, CHANGED_THERE)

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 
 from portunix_vdisk.steps.sync.plan import Notes, wanted_mode
-from portunix_vdisk.steps.sync.scan import Entry, reason
+from portunix_vdisk.steps.sync.scan import reason
 
 _NO_ATTRIBUTES = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -25,28 +25,31 @@ class Metadata:
     refused: Notes
 
     def apply(
-        self, source: int | None, target: int | str, wanted: Entry, path: str, *, atime_ns: int, fresh: bool = False
+        self,
+        source: int,
+        target: int | str,
+        info: os.stat_result,
+        path: str,
+        made_with: tuple[int, int] | None = None,
     ) -> None:
         """Make the target's metadata those of the source.
 
         Args:
-            source: open source, for its extended attributes; None if it has none that could be read.
-            target: a descriptor, or a name of it below ``/proc/self/fd``.
-            wanted: what ``lstat`` said of the source.
+            source: descriptor of the source.
+            target: descriptor of the target, or a name of it below ``/proc/self/fd``.
+            info: what ``fstat`` said of the source.
             path: for messages.
-            atime_ns: access time to set.
-            fresh: the target was just made and has no attributes that could be too many.
+            made_with: owner that a target has which was just made; None for one that was there before.
 
         Raises:
             OSError: an error of the target.
         """
-        if self.uid == 0:
+        if self.uid == 0 and (info.st_uid, info.st_gid) != made_with:
             # First, because it clears set-user-ID bits and file capabilities.
-            os.chown(target, wanted.uid, wanted.gid)
-        if source is not None:
-            self._attributes(source, target, path, fresh)
-        os.chmod(target, wanted_mode(wanted, self.uid, self.gid))  # noqa: PTH101 - a descriptor
-        os.utime(target, ns=(atime_ns, wanted.mtime_ns))
+            os.chown(target, info.st_uid, info.st_gid)
+        self._attributes(source, target, path, made_with is not None)
+        os.chmod(target, wanted_mode(info.st_mode, info.st_uid, info.st_gid, self.uid, self.gid))  # noqa: PTH101 - a descriptor
+        os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
 
     def _attributes(self, source: int, target: int | str, path: str, fresh: bool) -> None:
         try:

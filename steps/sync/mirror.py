@@ -15,7 +15,8 @@ from portunix_vdisk.steps.sync.ledger import Applied, Ledger, target_trouble
 from portunix_vdisk.steps.sync.metadata import Metadata
 from portunix_vdisk.steps.sync.pipeline import Pipeline
 from portunix_vdisk.steps.sync.place import NOTHING, Places, find_places, open_folder, open_target
-from portunix_vdisk.steps.sync.plan import NOTES_KEPT, Notes, Options, Plan, make_plan
+from portunix_vdisk.steps.sync.plan import NOTES_KEPT, Notes, Options, Plan
+from portunix_vdisk.steps.sync.planner import make_plan
 from portunix_vdisk.steps.sync.record import FILE_NAME, FOLDER_NAME, Damaged, SyncRecord, lock_folder, set_aside
 from portunix_vdisk.steps.sync.scan import Entry, entry_of, shown
 from portunix_vdisk.steps.sync.settle import settle

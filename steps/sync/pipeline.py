@@ -22,10 +22,7 @@ from portunix_vdisk.steps.sync.plan import Action, Op, Work
 from portunix_vdisk.steps.sync.pulse import Pulse
 from portunix_vdisk.steps.sync.scan import Descent
 
-THREADS = 2
 _POLL_SECONDS = 0.05
-_COST_OF_A_FILE = 32 << 10
-"""Making a file takes about as long as copying so many bytes; for sharing work evenly."""
 
 
 class Pipeline:
@@ -46,27 +43,26 @@ class Pipeline:
         self._top = target
         self._stop = threading.Event()
         device = os.fstat(target).st_dev
-        self._copiers = [Copier(source, target, device, metadata, self._stop) for _ in range(THREADS)]
+        self._copier = Copier(source, target, device, metadata, self._stop)
         self._names = Descent(target, device)
-        self._threads = ThreadPoolExecutor(THREADS, "sync")
-        self._running: list[tuple[Sequence[Job], Future[Outcome]]] = []
+        self._thread = ThreadPoolExecutor(1, "sync")
+        self._running: tuple[Sequence[Job], Future[Outcome]] | None = None
         self._written: list[Job] = []
         self._flushing: list[Job] = []
         self._flush: Flush | None = None
-        self.pulse = Pulse(ctx, total, lambda: sum(copier.moved for copier in self._copiers))
+        self.pulse = Pulse(ctx, total, lambda: self._copier.moved)
 
     def __enter__(self) -> Pipeline:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._stop.set()
-        self._threads.shutdown()
-        for _, future in self._running:
-            self._written += future.result().written
+        self._thread.shutdown()
+        if self._running is not None:
+            self._written += self._running[1].result().written
         self._discard(self._flushing + self._written)
         self._names.close()
-        for copier in self._copiers:
-            copier.close()
+        self._copier.close()
 
     def push(self, batch: Sequence[Job]) -> None:
         """Start writing a batch; returns while it is being written.
@@ -93,35 +89,31 @@ class Pipeline:
         self.push(())
 
     def _start(self, batch: Sequence[Job]) -> None:
-        for copier, part in zip(self._copiers, _shares(batch), strict=False):
-            self._running.append((part, self._threads.submit(copier.run, part)))
+        self._running = (batch, self._thread.submit(self._copier.run, batch)) if batch else None
 
-    def _collect(self) -> list[Job]:
-        """Wait for the threads; gives what is left because the target is full."""
-        futures = [future for _, future in self._running]
-        while wait(futures, _POLL_SECONDS).not_done:
+    def _collect(self) -> Sequence[Job]:
+        """Wait for the thread; gives what is left because the target is full."""
+        if self._running is None:
+            return ()
+        batch, future = self._running
+        while wait([future], _POLL_SECONDS).not_done:
             self.pulse.beat()
-        left: list[Job] = []
-        trouble: OSError | None = None
-        for part, future in self._running:
-            outcome = future.result()
-            self._written += outcome.written
-            self._ledger.done.metadata += outcome.updated
-            for job, why in outcome.failed:
-                self._ledger.fail(job.work.path, job.action.name, why)
-            for job in outcome.again:
-                if self.last:
-                    self._ledger.fail(job.work.path, job.action.name, CHANGED_HERE)
-                else:
-                    self.again.append((job.work, job.action))
-            if outcome.trouble is not None:
-                left += part[outcome.taken - 1 :]
-                if outcome.trouble.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    trouble = outcome.trouble
-        self._running = []
-        if trouble is not None:
-            raise trouble
-        return left
+        self._running = None
+        outcome = future.result()
+        self._written += outcome.written
+        self._ledger.done.metadata += outcome.updated
+        for job, why in outcome.failed:
+            self._ledger.fail(job.work.path, job.action.name, why)
+        for job in outcome.again:
+            if self.last or job.action.op is not Op.COPY:
+                self._ledger.fail(job.work.path, job.action.name, CHANGED_HERE)
+            else:
+                self.again.append((job.work, job.action))
+        if outcome.trouble is None:
+            return ()
+        if outcome.trouble.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise outcome.trouble
+        return batch[outcome.taken - 1 :]
 
     def _name_flushed(self) -> None:
         if self._flush is not None:
@@ -142,14 +134,14 @@ class Pipeline:
         done = self._ledger.done
         written.reverse()
         while written:
-            work, action, entry, temporary = written[-1]
+            work, action, temporary, _ = written[-1]
             self.pulse.beat()
             try:
                 folder = self._names.open(work.path)
                 if still_expected(action, folder):
                     os.rename(temporary, action.name, src_dir_fd=folder, dst_dir_fd=folder)
                     done.files += 1
-                    done.bytes += entry.size if action.op is Op.COPY else 0
+                    done.bytes += action.size
                 else:
                     os.unlink(temporary, dir_fd=folder)
                     self._ledger.fail(work.path, action.name, CHANGED_THERE)
@@ -162,21 +154,3 @@ class Pipeline:
         for job in written:
             with suppress(OSError):
                 os.unlink(job.temporary, dir_fd=self._names.open(job.work.path))
-
-
-def _shares(batch: Sequence[Job]) -> list[Sequence[Job]]:
-    """A batch in parts of about equal cost, one for each thread; neighbours stay together."""
-    if not batch:
-        return []
-    costs = [job.entry.size + _COST_OF_A_FILE for job in batch]
-    share = sum(costs) / THREADS
-    parts: list[Sequence[Job]] = []
-    start = 0
-    cost = 0
-    for index, each in enumerate(costs):
-        cost += each
-        if cost >= share * (len(parts) + 1) and len(parts) < THREADS - 1:
-            parts.append(batch[start : index + 1])
-            start = index + 1
-    parts.append(batch[start:])
-    return parts

@@ -139,10 +139,10 @@ class SyncRecord:
         """Whether an earlier run did not come to its end."""
         return any(self._rows("SELECT 1 FROM intended LIMIT 1"))
 
-    def states(self, folder: bytes) -> dict[str, list[Record]]:
-        """All accepted states of the names in a folder."""
+    def states(self, folder: bytes, *, intended: bool) -> dict[str, list[Record]]:
+        """The accepted states of the names in a folder; ``intended``: also those that a killed run was to make."""
         found: dict[str, list[Record]] = {}
-        for table in _SCHEMA:
+        for table in _SCHEMA if intended else ("synced",):
             query = f"SELECT name, kind, size, mtime_ns, link FROM {table} WHERE folder=?"
             for name, kind, size, mtime_ns, link in self._rows(query, (folder,)):
                 record = Record(kind, size, mtime_ns, os.fsdecode(link or b""), table == "synced")

@@ -105,6 +105,7 @@ def read_folder(descriptor: int, pause: Callable[[], None]) -> Listing:
     entries: dict[str, Entry] = {}
     problems: dict[str, str] = {}
     seen = 0
+    new = tuple.__new__
     try:
         with os.scandir(descriptor) as found:
             for item in found:
@@ -114,13 +115,27 @@ def read_folder(descriptor: int, pause: Callable[[], None]) -> Listing:
                     pause()
                 try:
                     info = item.stat(follow_symlinks=False)
-                    link = os.readlink(name, dir_fd=descriptor) if stat.S_ISLNK(info.st_mode) else ""
+                    link = os.readlink(name, dir_fd=descriptor) if info.st_mode & 0o170000 == SYMLINK else ""
                 except FileNotFoundError:
                     continue
                 except OSError as error:
                     problems[name] = reason(error)
                     continue
-                entries[name] = entry_of(info, link)
+                # This loop runs twice for each file: no call that can be spared.
+                entries[name] = new(
+                    Entry,
+                    (
+                        info.st_mode,
+                        info.st_size,
+                        info.st_mtime_ns,
+                        info.st_uid,
+                        info.st_gid,
+                        info.st_dev,
+                        info.st_ino,
+                        info.st_nlink,
+                        link,
+                    ),
+                )
     except OSError as error:
         return Listing(entries, problems, reason(error))
     return Listing(entries, problems)

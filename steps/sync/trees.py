@@ -36,6 +36,7 @@ class ScannedTrees:
         self._at_root = not places.below
         self._prefix = places.prefix
         self._record = None if record.empty else record
+        self._intended = record.has_intentions
         self._unfinished: set[tuple[bytes, bytes]] = set()
 
     def close(self) -> None:
@@ -86,7 +87,7 @@ class ScannedTrees:
 
     def records(self, folder: str) -> Mapping[str, Sequence[Record]]:
         """The recorded states in a folder."""
-        return {} if self._record is None else self._record.states(self._key(folder))
+        return {} if self._record is None else self._record.states(self._key(folder), intended=self._intended)
 
     def same_content(self, path: str) -> bool:
         """Whether both files have equal content; what cannot be read is not equal."""
