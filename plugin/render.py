@@ -1,0 +1,219 @@
+"""Results and errors as text for people. ``--json`` is the form for programs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TextIO
+
+from portunix_vdisk.plugin.display import is_terminal
+from portunix_vdisk.plugin.outcome import Problem
+from portunix_vdisk.tasks.sizes import show_size
+
+Object = Mapping[str, Any]
+"""A result object; its schema is in ``plugin/schemas``."""
+
+ANSWERS = frozenset({"list", "info", "doctor", "plugin status"})
+"""Operations whose result is what was asked for, so that ``--quiet`` doesn't silence it."""
+
+
+def render(operation: str, result: Object) -> list[str]:
+    """The lines that tell a person what came out."""
+    return _RENDERERS[operation](result)
+
+
+def render_problem(problem: Problem, stream: TextIO) -> list[str]:
+    """Up to three lines: what failed, the state of things, what to do next."""
+    error = _colour("error:", "31;1", stream)
+    lines = [f"{error} {problem.what}"]
+    lines += [f"  {text}" for text in (problem.state, problem.hint) if text]
+    return lines
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset()) -> list[str]:
+    """Aligned columns; those in ``right`` are aligned at their right side."""
+    cells = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    return [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def _colour(text: str, code: str, stream: TextIO) -> str:
+    wanted = is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return f"\033[{code}m{text}\033[0m" if wanted else text
+
+
+def _list(result: Object) -> list[str]:
+    disks = result["disks"]
+    if not disks:
+        return ["no disks yet; make one with: portunix vdisk create --name my-dev --size 20GB"]
+    rows = [
+        (disk["name"], disk["size"], show_size(disk["used_bytes"]), disk["type"], _state(disk), disk["path"])
+        for disk in disks
+    ]
+    return table(("NAME", "SIZE", "USED", "TYPE", "STATE", "PATH"), rows, frozenset({1, 2}))
+
+
+def _state(disk: Object) -> str:
+    if disk["problem"]:
+        return f"problem: {disk['problem']}"
+    if disk["mount_point"]:
+        return f"mounted at {disk['mount_point']}" + (" (read-only)" if disk["read_only"] else "")
+    if disk["device"]:
+        return f"attached as {disk['device']}"
+    return str(disk["state"])
+
+
+def _info(result: Object) -> list[str]:
+    disk = result["disk"]
+    partition = disk["partition"]
+    pairs = [
+        ("name", disk["name"]),
+        ("path", disk["path"]),
+        ("size", f"{disk['size']} ({disk['size_bytes']} bytes), {show_size(disk['used_bytes'])} used on the host"),
+        ("type", disk["type"]),
+        ("file system", f"{disk['file_system']}, {show_size(partition['length'])} from byte {partition['start']}"),
+        ("state", _state(disk)),
+        ("created", disk["created_at"]),
+        ("uuid", disk["uuid"]),
+        *(("export", f"{one['output']}, finished {one['finished_at']}") for one in result["exports"]),
+    ]
+    return _pairs(pairs)
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    width = max(len(name) for name, _ in pairs) + 1
+    return [f"{name + ':':<{width}} {value}" for name, value in pairs]
+
+
+def _create(result: Object) -> list[str]:
+    disk = result["disk"]
+    if disk is None:
+        return _aborted(result)
+    if not result["changed"]:
+        return [f"{disk['name']} exists: {disk['path']}"]
+    lines = [f"created {disk['name']}: {disk['size']} {disk['type']}, {disk['file_system']}, {disk['path']}"]
+    where = ["Linux"]
+    if disk["type"] == "vhd":
+        where.append("WSL2 (wsl --mount --vhd)")
+    return [*lines, f"opens on: {', '.join(where)}", f"next: portunix vdisk mount {disk['name']}"]
+
+
+def _aborted(result: Object) -> list[str]:
+    return ["undone; nothing of it is left" if result["changed"] else "there was nothing to undo"]
+
+
+def _mount(result: Object) -> list[str]:
+    disk = result["disk"]
+    how = ", read-only" if disk["read_only"] else ""
+    return [f"{disk['name']} is {'' if result['changed'] else 'already '}mounted at {disk['mount_point']}{how}"]
+
+
+def _unmount(result: Object) -> list[str]:
+    name = result["disk"]["name"]
+    return [
+        f"{name} is unmounted; {result['disk']['path']} can be moved"
+        if result["changed"]
+        else f"{name} was not mounted"
+    ]
+
+
+def _sync(result: Object) -> list[str]:
+    if result["dry_run"]:
+        lines = [f"would {planned['action']} {planned['path']}" for planned in result["planned"]]
+        more = result["planned_count"] - len(lines)
+        return [*lines, f"and {more} more"] if more else lines or ["nothing to do"]
+    copied = f"{result['files_copied']} files copied ({show_size(result['bytes_copied'])})"
+    counts = [
+        (result["unchanged"], "unchanged"),
+        (result["deleted"], "deleted"),
+        (result["made_folders"], "folders made"),
+        (result["linked"], "linked"),
+        (result["metadata_updated"], "with new mode or time"),
+    ]
+    lines = [", ".join([copied, *(f"{count} {what}" for count, what in counts if count)])]
+    lines += [f"warning: skipped {path}" for path in _listed(result["skipped"])]
+    lines += [f"warning: changed in the target: {path}" for path in _listed(result["conflicts"])]
+    return lines
+
+
+def _listed(value: Any) -> list[str]:
+    """A list of texts, of whatever the engine keeps lists."""
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def _export(result: Object) -> list[str]:
+    if not result["changed"]:
+        return [f"{result['output']} is up to date"]
+    sizes = f"{show_size(result['archive_bytes'])} for {show_size(result['data_bytes'])} of data"
+    lines = [f"exported {result['disk']} to {result['output']}: {sizes}"]
+    if result["reused_bytes"]:
+        lines.append(f"{show_size(result['reused_bytes'])} were kept from an earlier run")
+    return lines
+
+
+def _import(result: Object) -> list[str]:
+    disk = result["disk"]
+    if disk is None:
+        return _aborted(result)
+    if not result["changed"]:
+        return [f"{disk['name']} exists already with this content: {disk['path']}"]
+    lines = [f"imported {disk['name']}: {disk['size']} {disk['type']}, verified, {disk['path']}"]
+    if result["reused_bytes"]:
+        lines.append(f"{show_size(result['reused_bytes'])} were kept from an earlier run")
+    return [*lines, f"next: portunix vdisk mount {disk['name']}"]
+
+
+def _delete(result: Object) -> list[str]:
+    if not result["deleted"]:
+        return [f"{result['name']} was kept"]
+    return [f"deleted {result['name']}: {result['path']}"]
+
+
+def _doctor(result: Object) -> list[str]:
+    lines = [f"installed: {name}" for name in result["fixed"]]
+    rows = [(tool["name"], tool["found"] or "missing", tool["purpose"]) for tool in result["tools"]]
+    lines += table(("NAME", "FOUND", "FOR"), rows)
+    for tool in result["tools"]:
+        if not tool["found"]:
+            install = f"; install it with: {tool['install']}" if tool["install"] else ""
+            lines.append(f"without {tool['name']}: {tool['without']}{install}")
+    return [*lines, "everything is there" if result["ok"] else "something is missing; try: portunix vdisk doctor --fix"]
+
+
+def _plugin_status(result: Object) -> list[str]:
+    if not result["running"]:
+        return ["vdisk: not running (it starts by itself)"]
+    lines = _pairs(
+        [
+            ("vdisk", f"running, version {result['version']}, process {result['pid']}"),
+            ("state folder", result["home"]),
+            ("started", result["started_at"]),
+        ]
+    )
+    return lines + [f"  {one['operation']} since {one['started_at']}" for one in result["operations"]]
+
+
+def _plugin_stop(result: Object) -> list[str]:
+    return ["vdisk: stopped" if result["stopped"] else "vdisk: was not running"]
+
+
+_RENDERERS: dict[str, Callable[[Object], list[str]]] = {
+    "list": _list,
+    "info": _info,
+    "create": _create,
+    "mount": _mount,
+    "unmount": _unmount,
+    "sync": _sync,
+    "export": _export,
+    "import": _import,
+    "delete": _delete,
+    "doctor": _doctor,
+    "plugin status": _plugin_status,
+    "plugin stop": _plugin_stop,
+}

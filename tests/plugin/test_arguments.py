@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from portunix_vdisk.platform.errors import BadUsage
+from portunix_vdisk.plugin.arguments import Command, Globals, help_text, parse
+from portunix_vdisk.tasks.operations import LATER_OPERATIONS, OPERATIONS
+
+
+def vdisk(text: str) -> Command:
+    return parse(["vdisk", *shlex.split(text)], Globals())
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(BadUsage) as caught:
+        parse(shlex.split(text), Globals())
+    assert "\n" not in caught.value.what
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("example", [example for operation in OPERATIONS for example in operation.examples])
+def test_every_example_of_the_help_is_understood(example: str) -> None:
+    command = parse(shlex.split(example)[1:], Globals())
+    assert command.kind == "operation"
+    assert command.name == example.split()[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("create --name my-dev --size 20GB", {"name": "my-dev", "size": "20GB"}),
+        ("create --size=20GB --name=-x", {"name": "-x", "size": "20GB"}),
+        ("mount my-dev --read-only /mnt/dev", {"disk": "my-dev", "mountpoint": "/mnt/dev", "read-only": "true"}),
+        ("mount --read-only my-dev", {"disk": "my-dev", "read-only": "true"}),
+        ("unmount", {}),
+        ("unmount -- -odd-", {"disk": "-odd-"}),
+        ("export --disk d --output o", {"disk": "d", "output": "o"}),
+        ("export d --output o", {"disk": "d", "output": "o"}),
+        ("sync --source . --target /t --delete", {"source": ".", "target": "/t", "delete": "true"}),
+        ("import a.zip --name b", {"archive": "a.zip", "name": "b"}),
+        ("info --json d", {"disk": "d"}),
+    ],
+)
+def test_options(text: str, options: dict[str, str]) -> None:
+    assert vdisk(text).options == options
+
+
+def test_global_options_stand_anywhere() -> None:
+    for text in ("--json vdisk list", "vdisk --json list", "vdisk list --json"):
+        common = Globals()
+        assert parse(shlex.split(text), common) == Command("operation", "list")
+        assert common == Globals(json=True)
+    common = Globals()
+    parse(shlex.split("vdisk delete --yes d --quiet --debug"), common)
+    assert common == Globals(yes=True, quiet=True, debug=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "command is missing"),
+        ("vdisk", "operation is missing"),
+        ("vdsk list", "did you mean vdisk?"),
+        ("vdisk exprt", "did you mean export?"),
+        ("vdisk qqqq", "there is no operation 'qqqq'"),
+        ("--jsn vdisk list", "did you mean --json?"),
+        ("vdisk create --nmae x", "did you mean --name?"),
+        ("vdisk list --sze=3", "has no option --sze"),
+        ("vdisk list -x", "has no option -x"),
+        ("vdisk list surplus", "one argument too many"),
+        ("vdisk export a --disk b --output o", "one argument too many"),
+        ("vdisk info", "needs DISK"),
+        ("vdisk create --size 3GB", "needs --name NAME"),
+        ("vdisk create --name", "expected one argument"),
+        ("vdisk create --name -x", "--option=-value"),
+        ("vdisk create --name x --nam y", "has no option --nam"),
+        ("vdisk create --name a --abort=no", "ignored explicit argument"),
+        ("vdisk create --name a --fs ntfs", "not yet: --fs comes with other filesystems"),
+        ("vdisk create --name a --encrypted", "not yet: --encrypted comes with encryption"),
+        ("vdisk export --disk a --output b --split", "not yet: --split comes with volumes"),
+        ("plugin", "plugin command is missing"),
+        ("plugin start vdisk", "no plugin command 'start'"),
+        ("plugin stop", "needs the name of a plugin"),
+        ("plugin stop vdisk --frce", "did you mean --force?"),
+    ],
+)
+def test_bad_command_lines_get_their_own_answer(text: str, words: str) -> None:
+    assert words in refusal(text)
+
+
+@pytest.mark.parametrize("name", sorted(LATER_OPERATIONS))
+def test_later_operations_say_so(name: str) -> None:
+    assert refusal(f"vdisk {name} --whatever x") == f"not yet: {name} comes with {LATER_OPERATIONS[name]}"
+
+
+def test_later_parameters_say_so() -> None:
+    for operation in OPERATIONS:
+        for parameter in operation.parameters:
+            if parameter.later:
+                assert "not yet" in refusal(f"vdisk {operation.name} --{parameter.name}")
+
+
+def test_help_shows_examples_and_hides_what_is_not_built() -> None:
+    for operation in OPERATIONS:
+        assert vdisk(f"{operation.name} --help") == Command("help", operation.name)
+        text = help_text(operation.name)
+        assert all(example in text for example in operation.examples)
+        assert "not yet" not in text
+    assert all(operation.name in help_text("vdisk") for operation in OPERATIONS)
+    assert parse(["--help"], Globals()).kind == "help"
+    assert parse(["vdisk", "--version"], Globals()).kind == "version"
+    assert help_text("plugin").startswith("usage: portunix plugin")
+
+
+def test_doit_gets_its_arguments_untouched() -> None:
+    assert vdisk("doit list --all --json x=y").rest == ("list", "--all", "--json", "x=y")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from portunix_vdisk.plugin.cli import main; main(['vdisk', 'create', '--help']);"
+        "heavy = {'grpc', 'doit', 'tqdm', 'google.protobuf', 'zstandard', 'cryptography', 'subprocess', 'logging'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+from importlib import resources
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+from referencing import Registry, Resource
+
+from portunix_vdisk.tasks.operations import OPERATIONS
+from portunix_vdisk.tests.plugin.harness import Portunix, wait_for
+from portunix_vdisk.tests.plugin.stand_in import DISK, sync_result, told
+
+FOLDER = resources.files("portunix_vdisk.plugin.schemas")
+SCHEMAS: dict[str, Any] = {
+    entry.name.removesuffix(".json"): json.loads(entry.read_text())
+    for entry in FOLDER.iterdir()
+    if entry.name.endswith(".json")
+}
+REGISTRY: Registry[Any] = Registry().with_resources(
+    (schema["$id"], Resource.from_contents(schema)) for schema in SCHEMAS.values()
+)
+
+UUID = "12345678-1234-1234-1234-123456789abc"
+EXPORT = {"output": "/x.zip", "finished_at": "2025-01-01T00:00:00+00:00", "root": "ab" * 32}
+RESULTS: dict[str, Any] = {
+    "list": {"disks": [DISK]},
+    "info": {"disk": DISK, "exports": [EXPORT]},
+    "create": {"disk": DISK, "changed": True},
+    "mount": {"disk": DISK | {"mount_point": "/mnt/dev", "device": "/dev/loop0"}, "changed": True},
+    "unmount": {"disk": DISK, "changed": False},
+    "sync": sync_result(),
+    "export": {
+        "disk": "my-dev",
+        "output": "/x.zip",
+        "archive_uuid": UUID,
+        "root": "ab" * 32,
+        "changed": True,
+        **dict.fromkeys(("archive_bytes", "disk_bytes", "data_bytes", "written_bytes", "reused_bytes"), 7),
+    },
+    "import": {
+        "disk": DISK,
+        "archive": "/x.zip",
+        "root": "ab" * 32,
+        "changed": True,
+        "written_bytes": 1,
+        "reused_bytes": 0,
+    },
+    "delete": {"name": "my-dev", "path": "/d/my-dev.vhd", "deleted": True},
+    "doctor": {
+        "tools": [{"name": "qemu-img", "purpose": "p", "without": "w", "found": None, "install": "apt-get install"}],
+        "ok": False,
+        "fixed": [],
+    },
+}
+
+
+def validate(name: str, value: object) -> None:
+    Draft202012Validator(SCHEMAS[name], registry=REGISTRY).validate(value)
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMAS))
+def test_schema_is_a_valid_and_strict_one(name: str) -> None:
+    Draft202012Validator.check_schema(SCHEMAS[name])
+
+    def walk(node: object) -> None:
+        if isinstance(node, dict):
+            if "properties" in node and node.get("type") == "object":
+                assert node["additionalProperties"] is False
+                assert set(node["properties"]) - set(node["required"]) <= {"planned", "planned_count"}
+            for child in node.values():
+                walk(child)
+        elif isinstance(node, list):
+            for child in node:
+                walk(child)
+
+    walk(SCHEMAS[name])
+
+
+@pytest.mark.parametrize("name", [operation.name for operation in OPERATIONS])
+def test_every_operation_has_a_schema_that_knows_right_from_wrong(name: str) -> None:
+    validate(name, RESULTS[name])
+    with pytest.raises(ValidationError):
+        validate(name, RESULTS[name] | {"surprise": 1})
+    for key in RESULTS[name]:
+        with pytest.raises(ValidationError):
+            validate(name, {other: value for other, value in RESULTS[name].items() if other != key})
+
+
+@pytest.mark.parametrize("name", ["create", "import"])
+def test_an_abort_has_no_disk(name: str) -> None:
+    validate(name, {"disk": None, "changed": True})
+    with pytest.raises(ValidationError):
+        validate(name, RESULTS[name] | {"disk": None, "surprise": 1})
+
+
+def test_only_a_dry_run_has_a_plan() -> None:
+    validate("sync", told("x"))
+    for wrong in (told("x") | {"dry_run": False}, sync_result(dry_run=True)):
+        with pytest.raises(ValidationError):
+            validate("sync", wrong)
+
+
+def test_disks_in_results_are_checked_too() -> None:
+    with pytest.raises(ValidationError):
+        validate("list", {"disks": [DISK | {"state": "strange"}]})
+
+
+def test_output_of_real_commands(portunix: Portunix) -> None:
+    def run(*arguments: str) -> dict[str, Any]:
+        done = portunix.run(*arguments, "--json")
+        assert done.stdout.count("\n") == 1, done
+        envelope: dict[str, Any] = json.loads(done.stdout)
+        validate("envelope", envelope)
+        assert envelope["exit_code"] == done.returncode, done
+        return envelope
+
+    status = run("plugin", "status", "vdisk")
+    validate("plugin-status", status["result"])
+    assert not status["result"]["running"]
+    validate("list", run("vdisk", "list")["result"])
+    refused = run("vdisk", "sync", "--source", "refuse", "--target", "t")
+    assert refused["error"] == {
+        "what": "it is mounted",
+        "state": "nothing was done",
+        "hint": "portunix vdisk unmount my-dev",
+    }
+    assert refused["exit_code"] == 4
+    assert run("vdisk", "nonsense")["exit_code"] == 2
+    assert run("vdisk", "create", "--fs", "x")["exit_code"] == 2
+    events = run("vdisk", "sync", "--source", "events", "--target", "t")
+    validate("sync", events["result"])
+    assert events["tasks"] == {"run": 1, "up_to_date": 1}
+
+    mark = portunix.home.root / "mark"
+    waiting = portunix.start("vdisk", "sync", "--source", f"wait {mark}", "--target", "t", "--json")
+    wait_for(mark.exists)
+    status = run("plugin", "status", "vdisk")
+    validate("plugin-status", status["result"])
+    assert [one["operation"] for one in status["result"]["operations"]] == ["sync"]
+    assert run("plugin", "stop", "vdisk")["exit_code"] == 4
+    stopped = run("plugin", "stop", "vdisk", "--force")
+    validate("plugin-stop", stopped["result"])
+    out, _ = waiting.communicate(timeout=10)
+    envelope = json.loads(out)
+    validate("envelope", envelope)
+    assert waiting.returncode == envelope["exit_code"] == 130
