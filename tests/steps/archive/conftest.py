@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,8 @@ class RawFile:
         self.descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
         self.writes: list[tuple[int, int]] = []
+        self.flushed = 0
+        """How many writes the last flush covered."""
 
     def read(self, offset: int, length: int) -> bytes:
         return os.pread(self.descriptor, length, offset)
@@ -43,6 +46,7 @@ class RawFile:
 
     def flush(self) -> None:
         os.fsync(self.descriptor)
+        self.flushed = len(self.writes)
 
 
 class RawTestPlatform:
@@ -187,6 +191,16 @@ class House:
         with self.back.open("rb") as back, self.image.open("rb") as image:
             while piece := image.read(1 << 22):
                 assert back.read(1 << 22) == piece
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """In memory where the system has that: these tests sync thousands of times, and a disk would only be waited for."""
+    if not os.access("/dev/shm", os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="archive-test-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

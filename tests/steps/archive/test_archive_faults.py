@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound, Refused
 from portunix_vdisk.steps.archive import files, packing, writer
 from portunix_vdisk.steps.archive.pack import Scan
+from portunix_vdisk.steps.archive.partial import read_back
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 
 CHUNK = 4 << 20
@@ -29,7 +31,7 @@ def disk(house: Any) -> Any:
 
 
 class Faults:
-    """Stands in for ``os`` in one module: the n-th call of one function fails, returns 0, or fails having written half."""
+    """Stands in for ``os`` in one module: the n-th call of one function fails, returns 0, or writes half and fails."""
 
     def __init__(self, name: str, at: int, error: int, half: bool = False) -> None:
         self._name, self._at, self._error, self._half, self.calls = name, at, error, half, 0
@@ -72,6 +74,11 @@ def test_every_write_may_fail(disk: Any, monkeypatch: pytest.MonkeyPatch, error:
             else:
                 break
         assert not disk.output.exists()
+        if 1 < at < 8:
+            descriptor = os.open(disk.partial, os.O_RDONLY)
+            content = read_back(descriptor, payloads=True)
+            assert content.end == os.fstat(descriptor).st_size, "the torn record was cut off at once"
+            os.close(descriptor)
         disk.export()
         disk.import_()
         disk.assert_same()
@@ -116,16 +123,22 @@ def test_sync_and_truncate_may_fail(disk: Any, monkeypatch: pytest.MonkeyPatch, 
     assert failures == 2
 
 
-def test_background_write_back_failure_is_not_forgotten(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_background_write_back_failure_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system reports a failed write-back once, to whoever syncs next: that may be the background thread."""
     monkeypatch.setattr(writer, "_WRITE_BACK", 1)
-    with monkeypatch.context() as patch:
-        patch.setattr(writer, "os", Faults("fdatasync", 1, errno.EIO))
-        with pytest.raises(Failed, match="cannot write"):
-            disk.export()
-    disk.export()
-    disk.import_()
-    disk.assert_same()
+    monkeypatch.setattr(writer, "os", Faults("fdatasync", 1, errno.EIO))
+    for last in ("append", "sync"):
+        path = tmp_path / last
+        appender = writer.Appender(path, os.open(path, os.O_RDWR | os.O_CREAT), 0)
+        try:
+            writer.os.calls = 0  # type: ignore[attr-defined]
+            appender.append_bytes(b"some")
+            assert appender._write_back is not None
+            wait([appender._write_back])
+            with pytest.raises(Failed, match="cannot write"):
+                appender.append_bytes(b"more") if last == "append" else appender.sync()
+        finally:
+            appender.close()
 
 
 def test_every_read_of_the_source_may_fail(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,15 @@ from hypothesis import strategies as st
 
 from portunix_vdisk.platform.errors import Corrupt, VdiskError
 from portunix_vdisk.steps.archive.directory import directory_bytes
-from portunix_vdisk.steps.archive.layout import Kind, NewerVersion, NotAnArchive, Record, document
+from portunix_vdisk.steps.archive.layout import (
+    MAX_DOCUMENT,
+    Kind,
+    NewerVersion,
+    NotAnArchive,
+    Record,
+    document,
+    parse_header,
+)
 from portunix_vdisk.steps.archive.merkle import root_of
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 
@@ -69,6 +77,7 @@ class Forge:
         }
         self.index_plain: bytes | None = None
         self.index_payload: bytes | None = None
+        self.index_record: Callable[[Record], Record] = lambda record: record
         self.members: Callable[[list[tuple[int, Record]]], list[tuple[int, Record]]] = lambda members: members
         self.directory: Callable[[bytes], bytes] = lambda data: data
         self.record: Callable[[Record], Record] = lambda record: record
@@ -93,6 +102,7 @@ class Forge:
             (self.chunk(), self.payload),
             document("index-1.json.zst", plain, 0, self.index_payload or compress(plain)),
         ):
+            record = self.index_record(record) if "index" in record.name else record
             members.append((len(data), record))
             data += record.header() + payload
         self.path.write_bytes(data + self.directory(directory_bytes(self.members(members), len(data))))
@@ -256,6 +266,13 @@ def test_index_bomb(forge: Forge, piece: bytes) -> None:
     refused(forge.path)
 
 
+@pytest.mark.parametrize("change", [{"digest": bytes(32)}, {"length": 10}, {"length": 1 << 20}, {"length": 1 << 31}])
+def test_index_whose_header_lies(forge: Forge, change: dict[str, Any]) -> None:
+    forge.index_record = lambda record: replace(record, **change)
+    forge.write()
+    refused(forge.path)
+
+
 def test_index_goes_on_after_its_end(forge: Forge) -> None:
     forge.write()
     rows = json.dumps(forge.rows[0]).encode()
@@ -325,6 +342,8 @@ def test_headers_that_disagree(forge: Forge, change: dict[str, Any]) -> None:
     forge.members = lambda members: [(offset, honest if "chunks" in r.name else r) for offset, r in members]
     forge.write()
     refused(forge.path)
+    with ArchiveReader(forge.path) as reader, pytest.raises(Corrupt):
+        reader.plain(reader.index.chunks[0])
 
 
 # --- the directory ------------------------------------------------------------------------------------------------
@@ -504,6 +523,13 @@ def test_first_documents(forge: Forge, change: dict[str, Any], kind: type[VdiskE
     forge.header |= change
     forge.write()
     refused(forge.path, kind=kind)
+
+
+@pytest.mark.parametrize("length", [MAX_DOCUMENT + 1, 1 << 31])
+def test_documents_are_small(length: int) -> None:
+    parse_header(Record("session-1.json", Kind.DOCUMENT, 1, 0, MAX_DOCUMENT, bytes(32), MAX_DOCUMENT, 0).header())
+    with pytest.raises(Corrupt, match="impossible sizes"):
+        parse_header(Record("session-1.json", Kind.DOCUMENT, 1, 0, length, bytes(32), length, 0).header())
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))

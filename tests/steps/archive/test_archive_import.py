@@ -63,10 +63,21 @@ def test_leftover_of_another_size_is_made_anew(archive: Any) -> None:
     archive.assert_same()
 
 
-def test_writes_ascend_and_ranges_are_flushed(archive: Any) -> None:
+def test_writes_ascend_and_each_range_is_flushed(archive: Any) -> None:
+    with archive.back.open("wb") as file:
+        file.truncate(9 * CHUNK + 5)
+        file.seek(5 * CHUNK)
+        file.write(b"dirt")
+    for number in range(9):
+        archive.unpack(9, only=[number])
+        image = archive.platform.opened[-1]
+        assert image.flushed == len(image.writes), number
+    assert (5 * CHUNK, CHUNK) in [write for image in archive.platform.opened for write in image.writes]
+    archive.new_process()
+    archive.back.unlink()
     archive.unpack(4)
-    writes = [offset for offset, _ in archive.platform.opened[0].writes]
-    assert writes == sorted(writes) and writes
+    writes = [offset for offset, _ in archive.platform.opened[-1].writes]
+    assert writes == sorted(writes) and len(writes) == 7
 
 
 def test_interrupted_then_continued(archive: Any) -> None:

@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from portunix_vdisk.platform.errors import Failed, Interrupted, Refused
 from portunix_vdisk.steps.archive.pack import Pack, Scan, pack_is_done
@@ -121,7 +124,27 @@ def test_changed_source_gives_the_new_state(disk: Any) -> None:
     with ArchiveReader(disk.output) as reader:
         names = {chunk.offset // CHUNK: chunk.member for chunk in reader.index.chunks}
     assert names[2] == "chunks/1-000000800000-2.zst" and names[6] == "chunks/1-000000800000.zst"
+    with zipfile.ZipFile(disk.output) as archive:
+        listed = {name for name in archive.namelist() if name.startswith("chunks/")}
     assert set(names) == {0, 1, 2, 4, 5, 6, 8, 9}
+    assert listed == set(names.values()), "what was replaced is not in the directory"
+    disk.import_()
+    disk.assert_same()
+
+
+def test_content_known_only_from_a_former_state_is_lost(disk: Any) -> None:
+    """Chunk 7 took over what chunk 1 held, whose member is damaged then: chunk 7 is packed again."""
+    disk.pack()
+    disk.new_process()
+    disk.change(7 * CHUNK, noise(3000, 1))
+    disk.change(CHUNK, noise(3000, 77))
+    disk.pack()
+    disk.new_process()
+    whole = bytearray(disk.partial.read_bytes())
+    place = whole.index(b"chunks/1-000000400000.zst")
+    whole[place + 500] ^= 1
+    disk.partial.write_bytes(whole)
+    disk.export()
     disk.import_()
     disk.assert_same()
 
@@ -246,6 +269,55 @@ def test_scanning_for_64_ranges_reads_the_file_once(disk: Any, monkeypatch: pyte
     assert reads == first
 
 
+actions = st.one_of(
+    st.tuples(st.just("pack"), st.integers(0, 3)),
+    st.tuples(st.just("seal"), st.just(0)),
+    st.tuples(st.just("new process"), st.just(0)),
+    st.tuples(st.just("change"), st.integers(0, 9)),
+    st.tuples(st.just("clear"), st.integers(0, 9)),
+    st.tuples(st.just("touch"), st.just(0)),
+    st.tuples(st.just("cut"), st.floats(0, 1)),
+    st.tuples(st.just("lose a page"), st.floats(0, 1)),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(history=st.lists(actions, max_size=12))
+def test_whatever_happened_before_the_export_is_of_the_present_state(new_house: Any, history: Any) -> None:
+    house = new_house()
+    house.make(9 * CHUNK + 100, {n * CHUNK: noise(2000, n % 4) for n in (0, 1, 2, 3, 5, 6, 8)})
+    for number, (action, value) in enumerate(history):
+        match action:
+            case "pack":
+                house.pack(4, only=[value])
+            case "seal":
+                Seal(house.export_of()).run(house.ctx)
+            case "new process":
+                house.new_process()
+            case "change":
+                house.change(value * CHUNK + 7, noise(50, number))
+            case "clear":
+                house.change(value * CHUNK, bytes(100))
+            case "touch":
+                os.utime(house.image, ns=(number, number))
+            case "cut" | "lose a page":
+                house.new_process()
+                if not house.partial.exists():
+                    continue
+                whole = house.partial.read_bytes()
+                place = int(len(whole) * value)
+                if action == "cut":
+                    house.partial.write_bytes(whole[:place])
+                else:
+                    place = max(place // 4096 * 4096, 4096)
+                    house.partial.write_bytes((whole[:place] + bytes(4096) + whole[place + 4096 :])[: len(whole)])
+    house.export(4)
+    house.import_(4)
+    house.assert_same()
+    with zipfile.ZipFile(house.output) as archive:
+        assert archive.testzip() is None
+
+
 def test_refuses_the_partial_of_another_disk(disk: Any) -> None:
     disk.pack()
     disk.new_process()
@@ -264,6 +336,32 @@ def test_refuses_a_file_that_is_in_the_way(disk: Any, content: bytes) -> None:
         disk.pack()
     assert disk.partial.read_bytes() == content and caught.value.code == 4
     assert archive_status(disk.output, "any").state is ArchiveState.NOT_AN_ARCHIVE
+
+
+@pytest.mark.parametrize("content", [b"", bytes(300), b"PK\3\4\n\0"])
+def test_killed_before_the_first_document_was_whole(disk: Any, content: bytes) -> None:
+    disk.partial.write_bytes(content)
+    assert archive_status(disk.output, "any").state is ArchiveState.PARTIAL
+    disk.export()
+    disk.import_()
+    disk.assert_same()
+
+
+def test_nothing_written_leaves_no_empty_file(disk: Any) -> None:
+    disk.platform.free = 0
+    with pytest.raises(Refused, match="no space"):
+        disk.pack()
+    assert not disk.partial.exists()
+
+
+def test_reading_back_can_be_interrupted(disk: Any) -> None:
+    disk.pack()
+    disk.new_process()
+    before = disk.partial.read_bytes()
+    disk.talk.cancel = lambda: True
+    with pytest.raises(Interrupted):
+        disk.pack()
+    assert disk.partial.read_bytes() == before
 
 
 def test_does_not_follow_a_link_at_the_partials_place(disk: Any, tmp_path: Path) -> None:

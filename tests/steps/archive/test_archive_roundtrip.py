@@ -153,6 +153,17 @@ def test_other_programs_accept_it(varied: Any) -> None:
             assert "Warnings" not in done.stdout
 
 
+def test_holes_after_dense_chunks(house: Any) -> None:
+    """Threads keep their buffers: what a chunk before left in them must not show in the holes of the next."""
+    dense = {n * CHUNK: noise(CHUNK, n) for n in range(6)}
+    middle = {n * CHUNK + CHUNK // 2: noise(4096, n) for n in range(6, 12)}
+    start = {n * CHUNK: noise(4096, n) for n in range(12, 18)}
+    house.make(18 * CHUNK, dense | middle | start)
+    house.export()
+    house.import_()
+    house.assert_same()
+
+
 def test_import_keeps_holes(varied: Any) -> None:
     varied.export()
     varied.import_()

@@ -1,0 +1,101 @@
+"""Real images in a private folder; every test must leave the machine as it found it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from portunix_vdisk.platform.base import FileSystemType, ImageType, Owner
+from portunix_vdisk.platform.linux import facts, loop, mounts, state
+from portunix_vdisk.platform.linux.machine import LinuxPlatform
+from portunix_vdisk.platform.linux.processes import arguments_of, running, start_time
+from portunix_vdisk.tests.platform.disks import PARTITION, SIZE, Disk
+
+
+def leftovers(folder: Path) -> list[str]:
+    """What of ours is still there because of images below ``folder``."""
+    marks = os.fsencode(folder)
+    found = [f"loop {each}" for each in loop.loops() if each.backing.startswith(str(folder))]
+    found += [f"mount {each}" for each in mounts.mounted() if str(each.point).startswith(str(folder))]
+    for pid in running():
+        words = arguments_of(pid)
+        if pid != os.getpid() and start_time(pid) and any(marks in word for word in words):
+            found.append(f"process {pid} {words}")
+    keys = {state.key_of(file.lstat()) for file in folder.rglob("*")}
+    for each in facts.observe_all(state.ROOT):
+        if each.key in keys or (each.state is not None and each.state.image.startswith(str(folder))):
+            found += [f"state {each}"]
+    found += [f"socket {path}" for path in Path("/tmp").glob("portunix-vdisk-*")]
+    return found
+
+
+def settle(platform: LinuxPlatform, folder: Path) -> None:
+    """Take away what a failed test left, so that only that test fails."""
+    for each in list(platform.attachments()):
+        if str(each.image).startswith(str(folder)):
+            platform.detach(each.image)
+
+
+@pytest.fixture
+def platform() -> LinuxPlatform:
+    assert os.geteuid() == 0, "these tests attach and mount: run them as root"
+    return LinuxPlatform()
+
+
+@pytest.fixture(autouse=True)
+def clean(tmp_path: Path) -> Iterator[None]:
+    assert leftovers(tmp_path) == []
+    yield
+    found = leftovers(tmp_path)
+    settle(LinuxPlatform(), tmp_path)
+    assert found == []
+
+
+@pytest.fixture(scope="session")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[ImageType, bytes]:
+    """The bytes of one image of each type, with an empty filesystem: made once, copied by each test."""
+    platform = LinuxPlatform()
+    folder = tmp_path_factory.mktemp("originals")
+    scratch = folder / "filesystem"
+    with scratch.open("wb") as file:
+        file.truncate(PARTITION.length)
+    owner = Owner(0, 0)
+    platform.make_filesystem(scratch, FileSystemType.EXT4, label="test", uuid=str(uuid.uuid4()), owner=owner)
+    made = {}
+    for type in ImageType:
+        image = folder / f"disk.{type}"
+        platform.create_image(image, type, SIZE)
+        with platform.open_image(image, type, writable=True) as disk:
+            for extent in platform.map_image(scratch, ImageType.IMG).extents:
+                data = scratch.read_bytes()[extent.start : extent.start + extent.length]
+                disk.write(PARTITION.start + extent.start, data)
+        made[type] = image.read_bytes()
+    return made
+
+
+@pytest.fixture(params=list(ImageType))
+def disk(
+    request: pytest.FixtureRequest, platform: LinuxPlatform, originals: dict[ImageType, bytes], tmp_path: Path
+) -> Disk:
+    type: ImageType = request.param
+    image = tmp_path / f"di sk,\udcff\n.{type}"
+    image.write_bytes(originals[type])
+    return Disk(platform, image, type)
+
+
+@pytest.fixture
+def vhd_disk(platform: LinuxPlatform, originals: dict[ImageType, bytes], tmp_path: Path) -> Disk:
+    image = tmp_path / "disk.vhd"
+    image.write_bytes(originals[ImageType.VHD])
+    return Disk(platform, image, ImageType.VHD)
+
+
+@pytest.fixture
+def img_disk(platform: LinuxPlatform, originals: dict[ImageType, bytes], tmp_path: Path) -> Disk:
+    image = tmp_path / "disk.img"
+    image.write_bytes(originals[ImageType.IMG])
+    return Disk(platform, image, ImageType.IMG)

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from portunix_vdisk.platform import choose
+from portunix_vdisk.platform.commands import PACKAGES, Commands
+from portunix_vdisk.platform.errors import ExitCode, Missing, ToolFailed
+from portunix_vdisk.platform.linux.processes import start_time
+
+
+def test_output_input_and_language() -> None:
+    commands = Commands()
+    assert commands.run("cat", input=b"a\0\xff").stdout == b"a\0\xff"
+    assert commands.run("cat").stdout == b""
+    environment = commands.run("env").stdout.decode(errors="replace")
+    assert "LC_ALL=C\n" in environment
+    assert "LC_ALL" not in os.environ or os.environ["LC_ALL"] != "C"
+
+
+def test_arguments_are_no_shell_text() -> None:
+    words = ["$HOME; echo *", "a\nb", os.fsdecode(b"\xff\xfe"), "", "-n"]
+    output = Commands().run("printf", "%s|", *words).stdout
+    assert output == b"".join(os.fsencode(word) + b"|" for word in words)
+
+
+def test_a_failure_has_command_status_and_last_words() -> None:
+    with pytest.raises(ToolFailed) as caught:
+        Commands().run("sh", "-c", "echo first >&2; echo last words >&2; exit 7")
+    assert caught.value.status == 7
+    assert "last words" in str(caught.value)
+    assert "sh -c" in caught.value.hint
+    assert Commands().run("sh", "-c", "exit 7", accept=(0, 7)).status == 7
+    with pytest.raises(ToolFailed) as caught:
+        Commands().run("sh", "-c", "kill -9 $$")
+    assert caught.value.status == -9
+
+
+def test_a_missing_program_names_its_package(tmp_path: Path) -> None:
+    commands = Commands([str(tmp_path)])
+    for program, package in PACKAGES.items():
+        with pytest.raises(Missing) as caught:
+            commands.run(program)
+        assert caught.value.code is ExitCode.MISSING
+        assert f"apt-get install -y {package}" in caught.value.hint
+
+
+def test_programs_of_administration_are_found_without_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Commands().find("mke2fs") in ("/usr/sbin/mke2fs", "/sbin/mke2fs")
+    assert Commands().find("no-such-program") is None
+
+
+def test_children_inherit_held_descriptors_and_daemons_do_not(tmp_path: Path) -> None:
+    commands = Commands()
+    held = os.open(tmp_path / "held", os.O_RDWR | os.O_CREAT)
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    script = f"ls -l /proc/self/fd > {tmp_path}/seen"
+    try:
+        with commands.hold(held):
+            commands.run("sh", "-c", script)
+            assert str(tmp_path / "held") in (tmp_path / "seen").read_text()
+            commands.launch("sh", "-c", script, pass_fds=[other])
+            assert str(tmp_path / "held") not in (tmp_path / "seen").read_text()
+            assert str(tmp_path / "other") in (tmp_path / "seen").read_text()
+        commands.run("sh", "-c", script)
+        assert str(tmp_path / "held") not in (tmp_path / "seen").read_text()
+    finally:
+        os.close(held)
+        os.close(other)
+
+
+def test_ctrl_c_leaves_no_child(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    script = f"""
+from portunix_vdisk.platform.commands import Commands
+Commands().run("sh", "-c", "echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; exec sleep 60")
+"""
+    child = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL, start_new_session=True)
+    while not pid_file.exists():
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGINT)
+    assert child.wait(5) != 0
+    assert start_time(int(pid_file.read_text())) is None
+
+
+def test_several_threads_at_once() -> None:
+    commands = Commands()
+    seen: list[bytes] = []
+    threads = [
+        threading.Thread(target=lambda n=n: seen.append(commands.run("printf", "%s", str(n)).stdout)) for n in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == [str(n).encode() for n in range(8)]
+
+
+def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose.sys, "platform", "plan9")  # type: ignore[attr-defined]
+    with pytest.raises(Missing, match="plan9"):
+        choose.this_platform()

@@ -1,0 +1,25 @@
+"""A real PORTUNIX_HOME, the real console scripts, real images and mounts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from machine import BIN, Machine
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    home, folder = tmp_path / "home", tmp_path / "work"
+    folder.mkdir()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("SUDO_", "PORTUNIX_"))}
+    made = Machine(home, folder, {**environment, "PORTUNIX_HOME": str(home)})
+    yield made
+    for disk in made.vdisk("list", "--json", check=None).json["result"]["disks"]:
+        if disk["device"] or disk["problem"]:
+            made.vdisk("unmount", disk["name"], check=None)
+    made.run(BIN / "portunix", "plugin", "stop", "vdisk")
+    leftovers = sorted((home / "vdisk" / "run").rglob("*")) if home.exists() else []
+    assert [path for path in leftovers if not path.is_dir()] == []

@@ -1,0 +1,73 @@
+"""The guard against leaks must itself notice leaks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from portunix_vdisk.tests import leaks
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_a_daemon_left_running_is_noticed(tmp_path: Path) -> None:
+    program = tmp_path / "qemu-nbd"
+    shutil.copy2(shutil.which("sleep") or "/bin/sleep", program)
+    before = leaks.look()
+    with subprocess.Popen([program, "60"]) as process:
+        try:
+            assert [line for line in leaks.settled(before, 0.2) if f"left behind: {process.pid} " in line]
+        finally:
+            process.kill()
+    assert not [line for line in leaks.settled(before) if f"{process.pid} " in line]
+
+
+def test_changes_name_what_came_and_what_went() -> None:
+    before = leaks.Machine(loops=frozenset({"loop0 on a"}), mounts=frozenset({"/x (ext4)"}))
+    after = leaks.Machine(loops=frozenset({"loop1 on b"}), mounts=frozenset({"/x (ext4)"}))
+    assert before.changes(after) == ["loops: left behind: loop1 on b", "loops: gone: loop0 on a"]
+
+
+TESTS = """
+import os, pathlib, pytest, tempfile
+def test_plain(): pass
+def test_leak():
+    if os.environ["LEAK"]: pathlib.Path(tempfile.gettempdir(), "portunix-vdisk-left").touch()
+    assert not os.environ["FAIL"]
+@pytest.mark.full
+def test_long(): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("leak", "fail", "option", "status", "said"),
+    [
+        ("", "", "", 0, ["2 passed, 1 skipped", "1 long tests were left out"]),
+        ("", "", "--full", 0, ["3 passed"]),
+        ("1", "", "", 1, ["2 passed", "left behind", "portunix-vdisk-left"]),
+        ("1", "1", "", 1, ["1 failed", "left behind", "portunix-vdisk-left"]),
+    ],
+)
+def test_a_run_that_leaks_fails(
+    tmp_path: Path, leak: str, fail: str, option: str, status: int, said: list[str]
+) -> None:
+    (tmp_path / "test_it.py").write_text(TESTS)
+    (tmp_path / "temporary").mkdir()
+    plugins = ("-p", "portunix_vdisk.tests.conftest", "-p", "no:cacheprovider")
+    command = [sys.executable, "-P", "-m", "pytest", *plugins, "-c", str(ROOT / "pyproject.toml"), "test_it.py"]
+    done = subprocess.run(
+        command + [option] * bool(option),
+        cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(tmp_path / "temporary"), "LEAK": leak, "FAIL": fail},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    assert [text for text in said if text not in done.stdout] == []
