@@ -103,9 +103,15 @@ class StorageDaemon:
                 hint="wait, then unmount again; do not move the image file",
             )
         # A daemon that was killed leaves its export behind as a dead mount.
-        with suppress(OSError):
+        try:
             while self.exported():
                 mounts.unmount(self.export)
+        except OSError as error:
+            raise Failed(
+                f"the storage daemon's file {self.export} cannot be cleared away: {error.strerror}",
+                state="the disk is not mounted any more",
+                hint="stop the programs that use it, then unmount the disk again",
+            ) from error
         return found is not None
 
     def _recognise(self, pid: int) -> ProcessIdentity | None:
