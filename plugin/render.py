@@ -127,7 +127,8 @@ def _sync(result: Object) -> list[str]:
     if result["dry_run"]:
         lines = [f"would {planned['action']} {planned['path']}" for planned in result["planned"]]
         more = result["planned_count"] - len(lines)
-        return [*lines, f"and {more} more"] if more else lines or ["nothing to do"]
+        lines += [f"and {more} more"] if more else []
+        return [*(lines or ["nothing to do"]), *(f"warning: {failed}" for failed in result["failed"])]
     copied = f"{result['files_copied']} files copied ({show_size(result['bytes_copied'])})"
     counts = [
         (result["unchanged"], "unchanged"),

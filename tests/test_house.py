@@ -171,8 +171,8 @@ def test_bare_pytest_in_the_root_sees_the_right_platform_module(tmp_path: Path) 
 def test_doit_in_the_root_sees_the_right_platform_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORTUNIX_HOME", str(tmp_path))
     script = Path(sys.executable).parent / "doit"
-    assert "export" in in_root(str(script), "list")
-    assert "export" in in_root(sys.executable, "-m", "doit", "list")
+    assert "overview" in in_root(str(script), "list")
+    assert "overview" in in_root(sys.executable, "-m", "doit", "list")
 
 
 def test_every_package_is_declared_and_typed() -> None:

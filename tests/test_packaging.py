@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DATA = (".yaml", ".json", ".proto", ".txt", ".pyi")
+DATA = (".yaml", ".json", ".proto", ".txt", ".md", ".pyi")
 """Endings of files that are no Python source and that the package reads or a type checker wants."""
 
 
@@ -105,7 +105,7 @@ def test_the_programs_run_outside_the_checkout(installed: Path, tmp_path: Path) 
 def test_the_plugin_and_doit_run_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
     try:
         assert '"disks": []' in run(installed / "portunix", "vdisk", "list", "--json", folder=tmp_path)
-        assert "export" in run(installed / "portunix", "vdisk", "doit", "list", folder=tmp_path)
+        assert "overview" in run(installed / "portunix", "vdisk", "doit", "list", folder=tmp_path)
     finally:
         run(installed / "portunix", "plugin", "stop", "vdisk", folder=tmp_path)
     assert not [path for path in (tmp_path / "home/vdisk/run").rglob("*") if path.is_socket()]

@@ -20,6 +20,7 @@ from portunix_vdisk.platform.base import (
 )
 from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import Failed, Refused
+from portunix_vdisk.platform.home import calling_owner
 from portunix_vdisk.platform.linux import facts, filesystems, host, images, state
 from portunix_vdisk.platform.linux.mount_point import Caller
 from portunix_vdisk.platform.linux.mounting import Mounting
@@ -39,7 +40,7 @@ class LinuxPlatform:
     def __init__(self, ask: Callable[[str], str] | None = None) -> None:
         self._commands = Commands()
         self._privilege = Privilege(self._commands, ask)
-        self._root = Mounting(Caller(Owner(0, 0), restricted=False), self._commands)
+        self._root = Mounting(Caller(calling_owner(), restricted=False), self._commands)
 
     def hold_in_children(self, descriptor: int) -> AbstractContextManager[None]:
         """See :class:`Platform`."""

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from portunix_vdisk.platform.base import MIB, FileSystemType, ImageType, Owner, Partition
-from portunix_vdisk.platform.errors import BadUsage, Corrupt, NotFound, Refused, VdiskError
+from portunix_vdisk.platform.base import MIB, FileSystemType, ImageType, Partition
+from portunix_vdisk.platform.errors import Corrupt, NotFound, Refused, VdiskError
 from portunix_vdisk.platform.linux import loop, state
 from portunix_vdisk.platform.linux.processes import start_time
 from portunix_vdisk.tests.platform.disks import PARTITION, Disk
@@ -320,21 +320,26 @@ def test_the_state_is_readable_for_everybody_and_written_by_root(disk: Disk) -> 
     disk.platform.detach(disk.image)
 
 
-def test_filesystem_parameters(disk: Disk, tmp_path: Path) -> None:
-    platform = disk.platform
-    for size, label in ((16 * MIB, "x"), (100 * MIB, "ä" * 20), (1 << 30, "-q")):
-        file = tmp_path / "-filesystem"
-        file.write_bytes(b"")
-        os.truncate(file, size)
-        uuid = "0b2f3d52-7d3c-4d19-8f0e-3c6f1a0d7c11"
-        platform.make_filesystem(file, FileSystemType.EXT4, label=label, uuid=uuid, owner=Owner(1234, 567))
-        shown = subprocess.run(["dumpe2fs", "-h", file], capture_output=True, text=True, check=True).stdout
-        assert uuid in shown
-        assert f"volume name:   {label[:8]}" in shown
-        assert "has_journal" in shown
-        root = subprocess.run(["debugfs", "-R", "stat /", file], capture_output=True, text=True, check=True).stdout
-        assert "User:  1234   Group:   567" in root
-        assert file.stat().st_size == size
-    with pytest.raises(BadUsage):
-        os.truncate(file, 15 * MIB)
-        platform.make_filesystem(file, FileSystemType.EXT4, label="", uuid=uuid, owner=Owner(0, 0))
+def test_not_everything_could_be_written(vhd_disk: Disk, tmp_path: Path) -> None:
+    """The host's disk is full: told at unmount, once, and never swallowed."""
+    small = tmp_path / "small"
+    small.mkdir()
+    size = vhd_disk.image.stat().st_size + (6 << 20)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", small], check=True)
+    try:
+        disk = Disk(vhd_disk.platform, small / "disk.vhd", ImageType.VHD)
+        disk.image.write_bytes(vhd_disk.image.read_bytes())
+        disk.attach()
+        disk.mount(tmp_path / "here")
+        (tmp_path / "here/large").write_bytes(os.urandom(30 << 20))
+        with pytest.raises(VdiskError, match="not everything could be written"):
+            disk.platform.detach(disk.image)
+        for _ in range(3):
+            try:
+                disk.platform.detach(disk.image)
+                break
+            except VdiskError:
+                continue
+        assert disk.platform.attachment(disk.image) is None
+    finally:
+        subprocess.run(["umount", small], check=True)

@@ -159,13 +159,21 @@ def test_a_full_host_disk_is_an_error_and_no_damage(platform: LinuxPlatform, tmp
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_killed_while_open_leaves_no_server_and_a_sound_image(platform: LinuxPlatform, tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["before it has met its client", "while it is used"])
+def test_killed_while_open_leaves_no_server_and_a_sound_image(
+    platform: LinuxPlatform, tmp_path: Path, moment: str
+) -> None:
     image = make(platform, tmp_path, ImageType.VHD)
+    with platform.open_image(image, ImageType.VHD, writable=True) as disk:
+        disk.write(0, b"y" * (5 * MIB))
     script = f"""
 import os, signal, sys
 from pathlib import Path
 from portunix_vdisk.platform.base import ImageType
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
+from portunix_vdisk.platform.nbd import NbdClient
+if {moment.startswith("before")}:
+    NbdClient._negotiate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 with LinuxPlatform().open_image(Path({str(image)!r}), ImageType.VHD, writable=True) as disk:
     disk.write(0, b"y" * {5 * MIB})
     disk.flush()

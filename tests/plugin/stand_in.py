@@ -60,7 +60,7 @@ def sync_result(**changed: Any) -> dict[str, Any]:
 def told(*texts: str) -> dict[str, Any]:
     """A result that carries texts to the test: as the plan of a dry run."""
     planned = [{"action": "copy", "path": text} for text in texts]
-    return sync_result(dry_run=True, planned=planned, planned_count=len(planned))
+    return sync_result(dry_run=True, planned=planned, planned_count=len(planned), failed=[])
 
 
 class Engine:
