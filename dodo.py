@@ -3,13 +3,10 @@
 import atexit
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-
-from doit import get_initial_workdir
 
 from portunix_vdisk.tasks.declared import DeclaredTasks, stopping
 
-declared = DeclaredTasks(sys.argv[1:], Path(get_initial_workdir()))
+declared = DeclaredTasks(sys.argv[1:])
 stopping(declared.session).__enter__()
 atexit.register(declared.session.close)
 DOIT_CONFIG = declared.config

@@ -108,9 +108,8 @@ def is_published(disk: Disk) -> bool:
     return disk.partial_inode is not None and _has_inode(disk.path, disk.partial_inode)
 
 
-def abort_graph(session: Session, operation: str, options: Mapping[str, str]) -> Graph:
+def abort_graph(session: Session, operation: str, name: str) -> Graph:
     """The graph that undoes an interrupted ``create`` or ``import``. Raises ``NotFound`` or ``Refused``."""
-    name = options["name"]
     disk = session.catalog.get(name)
     if disk is None:
         raise NotFound(f"there is no unfinished disk called {name}", state="nothing was removed")

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from doit import get_initial_workdir
 from doit.cmd_base import TaskLoader2
 from doit.doit_cmd import DoitMain
 from doit.loader import generate_tasks
@@ -41,10 +42,10 @@ _WHEN_NAMED = ("create", "import", "sync")
 class DeclaredTasks:
     """The doit tasks of this machine's disks, for one doit run with these command-line arguments."""
 
-    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
-        """``folder`` is the caller's working folder."""
+    def __init__(self, arguments: Sequence[str], folder: Path | None = None) -> None:
+        """``folder`` is the caller's working folder; None means the one in which ``doit`` was started."""
         act_as_caller()
-        self.session = Session(Home.of_caller(), Silent(), folder)
+        self.session = Session(Home.of_caller(), Silent(), folder or Path(get_initial_workdir()))
         set_current(self.session)
         named = [argument for argument in arguments if not argument.startswith("-")]
         self.variables = dict(argument.split("=", 1) for argument in named if "=" in argument)
@@ -163,3 +164,4 @@ class stopping:  # noqa: N801 - a context manager, used like a verb
         if self.session.stop:
             raise KeyboardInterrupt
         self.session.stop = True
+        self.session.log("info", "stopping at a safe point; once more to stop at once")

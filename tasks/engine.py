@@ -27,7 +27,7 @@ from portunix_vdisk.tasks.create_disk import abort_graph, create_graph
 from portunix_vdisk.tasks.delete_disk import delete_graph
 from portunix_vdisk.tasks.export_disk import export_graph
 from portunix_vdisk.tasks.graph import Graph
-from portunix_vdisk.tasks.import_archive import import_graph
+from portunix_vdisk.tasks.import_archive import disk_name_in, import_graph
 from portunix_vdisk.tasks.mount_disk import mount_graph, unmount_graph
 from portunix_vdisk.tasks.operations import Operation, operation
 from portunix_vdisk.tasks.session import Listener, Session
@@ -105,7 +105,8 @@ def check_options(known: Operation, options: Mapping[str, str]) -> None:
 def plan(session: Session, name: str, options: Mapping[str, str]) -> Graph:
     """The graph of an operation. Raises ``VdiskError`` for a request that cannot be."""
     if options.get("abort") == "true":
-        return abort_graph(session, name, options)
+        unfinished = options.get("name") or disk_name_in(session, options)
+        return abort_graph(session, name, unfinished)
     return GRAPHS[name](session, options)
 
 

@@ -125,6 +125,12 @@ def import_graph(session: Session, options: Mapping[str, str]) -> Graph:
     )
 
 
+def disk_name_in(session: Session, options: Mapping[str, str]) -> str:
+    """The name that an import without a name gives its disk. Raises what reading the archive raises."""
+    with ArchiveReader(_archive(session, options)) as reader:
+        return reader.index.disk.name
+
+
 def _archive(session: Session, options: Mapping[str, str]) -> Path:
     if "archive" in options:
         return Path(os.path.normpath(session.absolute(options["archive"])))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -68,7 +68,10 @@ class Session:
         """Release locks and databases."""
         self._undo.close()
         if self._locked:
-            sweep(self.home.run / "locks")
+            locks = self.home.run / "locks"
+            sweep(locks)
+            with suppress(OSError):
+                locks.rmdir()
         self._locked.clear()
         self._at_end.clear()
         self._catalog = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -79,5 +80,8 @@ def _files() -> Iterator[str]:
     for folder in {Path(tempfile.gettempdir()), Path("/var/tmp")}:
         yield from (str(path) for path in folder.glob("*portunix*"))
     state = Path.home() / ".portunix"
-    yield from (str(path) for path in (state, *(state / "vdisk/run").rglob("*")) if path.exists())
-    yield from (str(path) for path in Path("/run/portunix-vdisk").rglob("*"))
+    if state.exists():  # tests have a state folder of their own
+        yield str(state)
+    for top in (state / "vdisk/run", Path("/run/portunix-vdisk")):
+        for folder, folders, files in os.walk(top):  # unlike rglob, it bears folders that vanish meanwhile
+            yield from (str(Path(folder, name)) for name in (*folders, *files))

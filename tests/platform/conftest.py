@@ -10,27 +10,8 @@ from pathlib import Path
 import pytest
 
 from portunix_vdisk.platform.base import FileSystemType, ImageType, Owner
-from portunix_vdisk.platform.linux import facts, loop, mounts, state
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
-from portunix_vdisk.platform.linux.processes import arguments_of, running, start_time
-from portunix_vdisk.tests.platform.disks import PARTITION, SIZE, Disk
-
-
-def leftovers(folder: Path) -> list[str]:
-    """What of ours is still there because of images below ``folder``."""
-    marks = os.fsencode(folder)
-    found = [f"loop {each}" for each in loop.loops() if each.backing.startswith(str(folder))]
-    found += [f"mount {each}" for each in mounts.mounted() if str(each.point).startswith(str(folder))]
-    for pid in running():
-        words = arguments_of(pid)
-        if pid != os.getpid() and start_time(pid) and any(marks in word for word in words):
-            found.append(f"process {pid} {words}")
-    keys = {state.key_of(file.lstat()) for file in folder.rglob("*")}
-    for each in facts.observe_all(state.ROOT):
-        if each.key in keys or (each.state is not None and each.state.image.startswith(str(folder))):
-            found += [f"state {each}"]
-    found += [f"socket {path}" for path in Path("/tmp").glob("portunix-vdisk-*")]
-    return found
+from portunix_vdisk.tests.platform.disks import PARTITION, SIZE, Disk, leftovers
 
 
 def settle(platform: LinuxPlatform, folder: Path) -> None:

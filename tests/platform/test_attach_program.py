@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ from portunix_vdisk.platform.base import FileSystemType, ImageType, Owner
 from portunix_vdisk.platform.errors import BadUsage, Missing, Refused
 from portunix_vdisk.platform.linux import facts, mounts, privilege, state
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
-from portunix_vdisk.tests.platform.disks import PARTITION, Disk
+from portunix_vdisk.tests.platform.disks import PARTITION, Disk, leftovers
 
 USER, OTHER = 54321, 54322
 PLACE = (f"--start={PARTITION.start}", f"--length={PARTITION.length}")
@@ -50,23 +52,22 @@ def program(*words: str | Path, user: int | None = USER, more: dict[str, str] | 
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder of the user, whom every folder above lets through."""
-    opened = [above for above in tmp_path.parents if above.stat().st_uid == os.getuid() and above != Path("/")]
-    modes = {above: above.stat().st_mode for above in (*opened, tmp_path)}
-    for above in modes:
-        above.chmod(0o755)
-    made = tmp_path / "theirs"
+def folder() -> Iterator[Path]:
+    """A folder of the user. Not below pytest's own, which lets nobody else through."""
+    above = Path(tempfile.mkdtemp(prefix="pv-test-"))
+    above.chmod(0o755)
+    made = above / "theirs"
     made.mkdir()
     os.chown(made, USER, USER)
     yield made
-    for above, mode in modes.items():
-        above.chmod(mode)
+    found = leftovers(above)
+    shutil.rmtree(above)
+    assert found == []
 
 
 @pytest.fixture
 def image(disk: Disk, folder: Path) -> Iterator[Path]:
-    path = disk.image.rename(folder / disk.image.name)
+    path = Path(shutil.move(disk.image, folder / disk.image.name))
     os.chown(path, USER, USER)
     path.chmod(0o600)
     yield path
@@ -92,7 +93,7 @@ def test_a_whole_life(disk: Disk, image: Path, folder: Path) -> None:
     assert any("clean" in line for line in repaired.out["lines"])  # type: ignore[attr-defined]
 
 
-def test_files_of_others_are_refused(disk: Disk, image: Path, folder: Path, tmp_path: Path) -> None:
+def test_files_of_others_are_refused(disk: Disk, image: Path, folder: Path) -> None:
     attach = ("attach", f"--type={disk.type}", *PLACE)
     for owner, mode, words, status in (
         (0, 0o600, (), 4),
@@ -108,26 +109,28 @@ def test_files_of_others_are_refused(disk: Disk, image: Path, folder: Path, tmp_
     disk.platform.detach(image)
     os.chown(image, USER, USER)
     (folder / "link").symlink_to(image)
-    (tmp_path / "hidden").mkdir(mode=0o700)
-    (tmp_path / "hidden/image").write_bytes(image.read_bytes())
-    (tmp_path / "hidden/image").chmod(0o666)
-    for path in (folder / "link", tmp_path / "hidden/image", "/etc/shadow", "/dev/loop-control", "/dev/sda", folder):
+    hidden = folder.parent / "hidden"
+    hidden.mkdir(mode=0o700)
+    (hidden / "image").write_bytes(image.read_bytes())
+    (hidden / "image").chmod(0o666)
+    for path in (folder / "link", hidden / "image", "/etc/shadow", "/dev/loop-control", "/dev/sda", folder):
         answer = program(*attach, f"--image={path}")
         assert answer.status in (3, 4), (path, answer)
     assert facts.find(state.ROOT, image) is None
 
 
-def test_folders_of_others_are_refused(disk: Disk, image: Path, folder: Path, tmp_path: Path) -> None:
+def test_folders_of_others_are_refused(disk: Disk, image: Path, folder: Path) -> None:
+    above = folder.parent
     assert program("attach", f"--image={image}", f"--type={disk.type}", *PLACE).status == 0
-    (tmp_path / "roots").mkdir()
-    (folder / "link").symlink_to(tmp_path / "roots")
+    (above / "roots").mkdir()
+    (folder / "link").symlink_to(above / "roots")
     (folder / "out").symlink_to("/etc")
-    for point in ("/etc", "/usr/new", "/root/x", tmp_path / "roots", tmp_path / "new", folder / "link", folder / "out"):
+    for point in ("/etc", "/usr/new", "/root/x", above / "roots", above / "new", folder / "link", folder / "out"):
         answer = program("mount", f"--image={image}", "--fs=ext4", f"--mount-point={point}")
         assert answer.status == 4, (point, answer)
         assert answer.error["hint"]
-    assert not (tmp_path / "new").exists()
-    assert not any(str(entry.point).startswith(("/etc", str(tmp_path / "roots"))) for entry in mounts.mounted())
+    assert not (above / "new").exists()
+    assert not any(str(entry.point).startswith(("/etc", str(above / "roots"))) for entry in mounts.mounted())
 
 
 def test_attachments_of_others_are_refused(disk: Disk, image: Path, folder: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from portunix_vdisk.platform.base import MIB, FileSystemType, ImageType, Partition
-from portunix_vdisk.platform.errors import Corrupt, NotFound, Refused, VdiskError
+from portunix_vdisk.platform.base import MIB, FileSystemType, ImageType
+from portunix_vdisk.platform.errors import Corrupt, Refused, VdiskError
 from portunix_vdisk.platform.linux import loop, state
 from portunix_vdisk.platform.linux.processes import start_time
 from portunix_vdisk.tests.platform.disks import PARTITION, Disk
@@ -208,37 +208,6 @@ def test_plain_umount_is_seen(disk: Disk, tmp_path: Path) -> None:
     disk.platform.detach(disk.image)
     assert not (tmp_path / "here").exists()
     assert not (tmp_path / "there").exists()
-
-
-@pytest.mark.parametrize(
-    "partition",
-    [
-        Partition(MIB, 64 * MIB),
-        Partition(-MIB, MIB),
-        Partition(MIB, 0),
-        Partition(MIB, -512),
-        Partition(MIB + 1, MIB),
-        Partition(1 << 60, MIB),
-    ],
-)
-def test_partitions_outside_the_disk(disk: Disk, partition: Partition) -> None:
-    with pytest.raises(Corrupt, match="does not lie on the disk"):
-        disk.platform.attach(disk.image, disk.type, partition, read_only=False)
-
-
-def test_only_regular_files_are_attached(disk: Disk, tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(disk.image)
-    os.mkfifo(tmp_path / "pipe")
-    for path, kind in (
-        (tmp_path / "link", Refused),
-        (tmp_path / "pipe", Refused),
-        (tmp_path, Refused),
-        (tmp_path / "none", NotFound),
-        (Path("/dev/null"), Refused),
-        (Path("/dev/loop-control"), Refused),
-    ):
-        with pytest.raises(kind):
-            disk.platform.attach(path, disk.type, PARTITION, read_only=False)
 
 
 def test_no_filesystem_on_it(disk: Disk, tmp_path: Path) -> None:

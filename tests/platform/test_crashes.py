@@ -167,6 +167,7 @@ def test_daemon_killed_and_detached_without_repair(vhd_disk: Disk, tmp_path: Pat
     assert found is not None
     assert found.daemon_pid
     os.kill(found.daemon_pid, signal.SIGKILL)
+    wait_until_dead(found.daemon_pid)
     vhd_disk.platform.unmount(vhd_disk.image)
     vhd_disk.platform.detach(vhd_disk.image)
 

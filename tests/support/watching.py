@@ -33,8 +33,11 @@ class WriteWatch:
 
     @property
     def written(self) -> int:
-        """Bytes that all of them together sent to the storage layer."""
-        return sum(last - self.first.get(pid, 0) for pid, last in self.last.items())
+        """Bytes that all of them together sent to the storage layer.
+
+        A parent's figure takes over that of a child when the child is waited for, so the leader has the sum at the end.
+        """
+        return max(last - self.first.get(pid, 0) for pid, last in self.last.items())
 
     def __enter__(self) -> WriteWatch:
         for pid in members(self.group):
@@ -43,6 +46,13 @@ class WriteWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            busiest = max((pid for pid in self.last if pid != self.group), key=lambda pid: self.last[pid], default=0)
+            if not Path(f"/proc/{busiest}").exists():
+                break
+            time.sleep(0.02)
+        self.last[self.group] = self._bytes(self.group)
         self._stop.set()
         self._thread.join()
 

@@ -213,6 +213,20 @@ def test_create_killed_between_any_two_steps(machine: Machine, member: str) -> N
     machine.vdisk("unmount", "mnt")
 
 
+def test_an_import_is_aborted_with_or_without_its_name(machine: Machine) -> None:
+    fill(machine, "vhd")
+    machine.vdisk("export", "--disk", "my-dev", "--output", "a.zip")
+    machine.vdisk("delete", "my-dev", "--yes")
+    disks = machine.home / "vdisk" / "disks"
+    for command in (("import", "a.zip"), ("import", "a.zip", "--name", "copy")):
+        partial = disks / ("copy.vhd.partial" if "--name" in command else "my-dev.vhd.partial")
+        assert kill_at(machine, command, lambda p=partial: allocated(p), DATA * 0.4) > 0
+        assert machine.vdisk("list", "--json").result["disks"][0]["state"] == "importing"
+        machine.vdisk(*command, "--abort")
+        assert list(disks.iterdir()) == []
+        assert machine.vdisk("list", "--json").result["disks"] == []
+
+
 def test_create_killed_at_any_moment(machine: Machine, request: pytest.FixtureRequest) -> None:
     dice = random.Random(7)
     for number in range(40 if request.config.getoption("--full") else 8):

@@ -37,6 +37,15 @@ def test_a_file_changed_in_the_target_is_not_overwritten(source: Path, target: P
     assert sync(source, target, disk)["conflicts"] == []
 
 
+def test_an_edit_that_keeps_the_size_is_seen(source: Path, target: Path, disk: Path) -> None:
+    write(source / "a", "1")
+    sync(source, target, disk)
+    write(target / "a", "2", mtime_ns=T0 + 99)
+    for mtime_ns in (T0, T0 + 1):  # whether or not the source has changed, too
+        write(source / "a", "3" if mtime_ns != T0 else "1", mtime_ns=mtime_ns)
+        assert "a: changed since the last sync" in refused(source, target, disk)
+
+
 def test_a_file_that_was_never_synced_and_differs_is_not_overwritten(source: Path, target: Path, disk: Path) -> None:
     for name in ("shorter", "other"):
         write(source / name, "12345")

@@ -1,4 +1,4 @@
-"""A sync that is killed, a disk that gets full, a record that is damaged: nothing is lost, the next run goes on."""
+"""A sync that is killed: files are whole, the next run finishes it and sees no conflicts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def start(source: Path, target: Path, disk: Path) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_killed_at_random_moments(source: Path, target: Path, disk: Path) -> None:
+def test_killed_at_ten_moments(source: Path, target: Path, disk: Path) -> None:
     dice = random.Random(7)
     for number in range(600):
         write(source / f"d{number % 30}" / f"f{number}", dice.randbytes(dice.randrange(3000)), mtime_ns=T0 + number)
@@ -71,7 +71,7 @@ def test_killed_at_random_moments(source: Path, target: Path, disk: Path) -> Non
         before = identities(disk)
         sync(source, target, disk, delete=True)
         assert identities(disk) == before
-    assert torn, "no kill hit the middle of a run"
+    assert torn >= 2, "hardly any kill hit the middle of a run"
 
 
 @pytest.mark.parametrize("moment", range(14))

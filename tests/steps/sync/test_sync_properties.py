@@ -35,7 +35,7 @@ class Change:
         path, other = top / self.path, top / self.other
         try:
             if self.verb == "write":
-                write(path, "x" * (self.number % 3), mtime_ns=T0 + self.number)
+                write(path, "xyz"[self.number % 3] * (self.number % 2 + 1), mtime_ns=T0 + self.number // 2)
             elif self.verb == "touch":
                 os.utime(path, ns=(T0, T0 + self.number), follow_symlinks=False)
             elif self.verb == "mode":

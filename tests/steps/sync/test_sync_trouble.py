@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from portunix_vdisk.platform.errors import Failed, Interrupted
+from portunix_vdisk.platform.errors import Failed, Interrupted, Refused
+from portunix_vdisk.steps.sync import pulse
 from portunix_vdisk.tests.support.syncing import T0, Person, facts, leftovers, sync, write
 
 
@@ -110,6 +111,43 @@ def test_what_appears_in_the_target_meanwhile_is_not_overwritten(
         sync(source, target, disk)
     assert [(target / name).read_text() for name in "abc"] == ["22", "edited", "appeared"]
     assert not leftovers(disk)
+
+
+def test_metadata_is_not_set_on_what_was_changed_meanwhile(
+    source: Path, target: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(source / "a", "same")
+    write(target / "a", "same", mtime_ns=T0 + 5)
+    real = os.mkdir
+
+    def mkdir(*arguments: object, **options: object) -> None:  # of .vdisk: the plan is made by then
+        (target / "a").write_text("mine")
+        os.utime(target / "a", ns=(T0, T0 + 6))
+        real(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    with pytest.raises(Failed, match=r"a: .*changed in the target meanwhile"):
+        sync(source, target, disk)
+    assert (target / "a").stat().st_mtime_ns == T0 + 6
+    with pytest.raises(Refused, match="a: never synced, and differs"):
+        sync(source, target, disk)
+
+
+def test_a_stop_between_writing_and_naming_leaves_no_temporaries(
+    source: Path, target: Path, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Waiting(Person):
+        def cancelled(self) -> bool:
+            return bool(leftovers(disk))
+
+    monkeypatch.setattr(pulse, "_INTERVAL_SECONDS", 0.0)
+    for number in range(300):
+        write(source / f"f{number}", "1")
+    with pytest.raises(Interrupted):
+        sync(source, target, disk, Waiting())
+    assert os.listdir(target) == []
+    sync(source, target, disk)
+    assert facts(target) == facts(source)
 
 
 def test_a_stop_at_any_moment_leaves_no_half_files_and_goes_on(source: Path, target: Path, disk: Path) -> None:
