@@ -43,6 +43,8 @@ PROGRAMS = (
     ("debugfs", "e2fsprogs", TESTS),
     ("sfdisk", "fdisk", TESTS),
     ("unzip", "unzip", TESTS),
+    ("sudo", "sudo", "an ordinary user cannot mount; some tests fail"),
+    ("useradd", "passwd", TESTS),
     ("zstd", "zstd", "nothing to compare with in demo and benchmark; some tests fail"),
 )
 """Programs of the host. The program's own list, with more detail, is ``portunix vdisk doctor``."""

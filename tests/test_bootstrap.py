@@ -24,7 +24,8 @@ def bootstrap() -> ModuleType:
 
 @pytest.mark.parametrize(("arguments", "status"), [([], 2), (["tset"], 2), (["setup", "more"], 2), (["--help"], 0)])
 def test_without_a_known_command_it_explains_itself(arguments: list[str], status: int, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, SCRIPT, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = [sys.executable, SCRIPT, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == status
     assert "bootstrap.py demo" in done.stdout
 

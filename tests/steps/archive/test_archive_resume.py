@@ -6,20 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from portunix_vdisk.platform.errors import Failed, Interrupted, Refused
-from portunix_vdisk.steps.archive.pack import Pack, Scan, pack_is_done
+from portunix_vdisk.platform.errors import Interrupted, Refused
+from portunix_vdisk.steps.archive.pack import pack_is_done
 from portunix_vdisk.steps.archive.partial import read_back
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.seal import Seal
-from portunix_vdisk.steps.archive.status import ArchiveState, archive_status
 from portunix_vdisk.steps.durable import identity_of
 
 CHUNK = 4 << 20
@@ -111,96 +107,6 @@ def test_pages_of_zeros_after_a_power_loss(disk: Any) -> None:
             disk.new_process()
 
 
-def test_changed_source_gives_the_new_state(disk: Any) -> None:
-    disk.pack()
-    size = disk.partial.stat().st_size
-    disk.new_process()
-    disk.change(2 * CHUNK, noise(3000, 99))  # its old content lives on in chunk 6
-    disk.change(3 * CHUNK, bytes(3000))  # now zeros
-    disk.change(8 * CHUNK, noise(50, 98))  # was a hole
-    result = disk.export()
-    assert result["reused_bytes"] >= size
-    assert result["written_bytes"] < size
-    with ArchiveReader(disk.output) as reader:
-        names = {chunk.offset // CHUNK: chunk.member for chunk in reader.index.chunks}
-    assert names[2] == "chunks/1-000000800000-2.zst" and names[6] == "chunks/1-000000800000.zst"
-    with zipfile.ZipFile(disk.output) as archive:
-        listed = {name for name in archive.namelist() if name.startswith("chunks/")}
-    assert set(names) == {0, 1, 2, 4, 5, 6, 8, 9}
-    assert listed == set(names.values()), "what was replaced is not in the directory"
-    disk.import_()
-    disk.assert_same()
-
-
-def test_content_known_only_from_a_former_state_is_lost(disk: Any) -> None:
-    """Chunk 7 took over what chunk 1 held, whose member is damaged then: chunk 7 is packed again."""
-    disk.pack()
-    disk.new_process()
-    disk.change(7 * CHUNK, noise(3000, 1))
-    disk.change(CHUNK, noise(3000, 77))
-    disk.pack()
-    disk.new_process()
-    whole = bytearray(disk.partial.read_bytes())
-    place = whole.index(b"chunks/1-000000400000.zst")
-    whole[place + 500] ^= 1
-    disk.partial.write_bytes(whole)
-    disk.export()
-    disk.import_()
-    disk.assert_same()
-
-
-def test_source_changed_back_and_forth(disk: Any) -> None:
-    for seed in (11, 12, 11, 13):
-        disk.change(CHUNK, noise(3000, seed))
-        disk.pack()
-        disk.new_process()
-    disk.export()
-    disk.import_()
-    disk.assert_same()
-
-
-def test_touched_but_equal_source_stores_no_chunk_again(disk: Any) -> None:
-    disk.pack()
-    size = disk.partial.stat().st_size
-    disk.new_process()
-    os.utime(disk.image, ns=(1, 1))
-    disk.pack()
-    assert disk.partial.stat().st_size - size < 2500, "only records without payload"
-    disk.finish()
-    disk.import_()
-    disk.assert_same()
-
-
-def test_source_changed_while_packing_fails_and_keeps_the_partial(disk: Any) -> None:
-    disk.pack(3, only=[0])
-    export = disk.export_of()
-    changed = False
-
-    def change() -> bool:
-        nonlocal changed
-        if not changed:
-            changed = True
-            disk.change(0, b"new")
-        return False
-
-    disk.talk.cancel = change
-    with pytest.raises(Failed, match="changed while") as caught:
-        Pack(export, 1, 3).run(disk.ctx)
-    assert "kept" in caught.value.state and disk.partial.exists()
-    disk.export(3)
-    disk.import_()
-    disk.assert_same()
-
-
-def test_source_changed_between_pack_and_seal(disk: Any) -> None:
-    disk.pack()
-    disk.change(CHUNK, b"later")
-    Seal(disk.export_of()).run(disk.ctx)
-    disk.finish()
-    disk.import_()
-    disk.assert_same()
-
-
 def test_ranges_alone_and_in_any_order(disk: Any) -> None:
     for number in (3, 0, 4, 1, 2):
         disk.pack(5, only=[number])
@@ -267,171 +173,6 @@ def test_scanning_for_64_ranges_reads_the_file_once(disk: Any, monkeypatch: pyte
     for _ in range(63):
         assert pack_is_done(disk.output, results[1], source)
     assert reads == first
-
-
-actions = st.one_of(
-    st.tuples(st.just("pack"), st.integers(0, 3)),
-    st.tuples(st.just("seal"), st.just(0)),
-    st.tuples(st.just("new process"), st.just(0)),
-    st.tuples(st.just("change"), st.integers(0, 9)),
-    st.tuples(st.just("clear"), st.integers(0, 9)),
-    st.tuples(st.just("touch"), st.just(0)),
-    st.tuples(st.just("cut"), st.floats(0, 1)),
-    st.tuples(st.just("lose a page"), st.floats(0, 1)),
-)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(history=st.lists(actions, max_size=12))
-def test_whatever_happened_before_the_export_is_of_the_present_state(new_house: Any, history: Any) -> None:
-    house = new_house()
-    house.make(9 * CHUNK + 100, {n * CHUNK: noise(2000, n % 4) for n in (0, 1, 2, 3, 5, 6, 8)})
-    for number, (action, value) in enumerate(history):
-        match action:
-            case "pack":
-                house.pack(4, only=[value])
-            case "seal":
-                Seal(house.export_of()).run(house.ctx)
-            case "new process":
-                house.new_process()
-            case "change":
-                house.change(value * CHUNK + 7, noise(50, number))
-            case "clear":
-                house.change(value * CHUNK, bytes(100))
-            case "touch":
-                os.utime(house.image, ns=(number, number))
-            case "cut" | "lose a page":
-                house.new_process()
-                if not house.partial.exists():
-                    continue
-                whole = house.partial.read_bytes()
-                place = int(len(whole) * value)
-                if action == "cut":
-                    house.partial.write_bytes(whole[:place])
-                else:
-                    place = max(place // 4096 * 4096, 4096)
-                    house.partial.write_bytes((whole[:place] + bytes(4096) + whole[place + 4096 :])[: len(whole)])
-    house.export(4)
-    house.import_(4)
-    house.assert_same()
-    with zipfile.ZipFile(house.output) as archive:
-        assert archive.testzip() is None
-
-
-def test_refuses_the_partial_of_another_disk(disk: Any) -> None:
-    disk.pack()
-    disk.new_process()
-    before = disk.partial.read_bytes()
-    other = disk.export_of(uuid="another")
-    with pytest.raises(Refused, match="another disk"):
-        Scan(other).run(disk.ctx)
-    assert disk.partial.read_bytes() == before
-    assert archive_status(disk.output, "another").state is ArchiveState.OTHER_DISK
-
-
-@pytest.mark.parametrize("content", [b"my thesis", b"PK\3\4" + b"x" * 5000, bytes(100_000), b"PK\3\4" + b"x" * 100])
-def test_refuses_a_file_that_is_in_the_way(disk: Any, content: bytes) -> None:
-    disk.partial.write_bytes(content)
-    with pytest.raises(Refused, match="in the way") as caught:
-        disk.pack()
-    assert disk.partial.read_bytes() == content and caught.value.code == 4
-    assert archive_status(disk.output, "any").state is ArchiveState.NOT_AN_ARCHIVE
-
-
-@pytest.mark.parametrize("content", [b"", bytes(300), b"PK\3\4\n\0"])
-def test_killed_before_the_first_document_was_whole(disk: Any, content: bytes) -> None:
-    disk.partial.write_bytes(content)
-    assert archive_status(disk.output, "any").state is ArchiveState.PARTIAL
-    disk.export()
-    disk.import_()
-    disk.assert_same()
-
-
-def test_nothing_written_leaves_no_empty_file(disk: Any) -> None:
-    disk.platform.free = 0
-    with pytest.raises(Refused, match="no space"):
-        disk.pack()
-    assert not disk.partial.exists()
-
-
-def test_reading_back_can_be_interrupted(disk: Any) -> None:
-    disk.pack()
-    disk.new_process()
-    before = disk.partial.read_bytes()
-    disk.talk.cancel = lambda: True
-    with pytest.raises(Interrupted):
-        disk.pack()
-    assert disk.partial.read_bytes() == before
-
-
-def test_does_not_follow_a_link_at_the_partials_place(disk: Any, tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
-    victim.touch()
-    disk.partial.symlink_to(victim)
-    with pytest.raises(Failed):
-        disk.pack()
-    assert victim.stat().st_size == 0
-
-
-def test_two_exports_to_one_file(disk: Any) -> None:
-    disk.pack()
-    program = """
-import sys
-from pathlib import Path
-from portunix_vdisk.platform.errors import Refused
-from portunix_vdisk.steps.archive.partial import open_partial
-try:
-    open_partial(Path(sys.argv[1]), "any")
-except Refused as error:
-    print(error.what)
-"""
-    done = subprocess.run([sys.executable, "-c", program, disk.partial], check=True, capture_output=True, text=True)
-    assert "another export is writing" in done.stdout
-
-
-def test_output_that_exists_is_never_touched(disk: Any) -> None:
-    disk.output.write_bytes(b"precious")
-    with pytest.raises(Refused):
-        disk.pack()
-    disk.output.unlink()
-    disk.pack()
-    Seal(disk.export_of()).run(disk.ctx)
-    disk.output.write_bytes(b"precious")
-    with pytest.raises(Refused) as caught:
-        disk.finish()
-    assert disk.output.read_bytes() == b"precious" and str(disk.partial) in caught.value.state
-
-
-def test_killed_between_the_two_names(disk: Any) -> None:
-    disk.pack()
-    Seal(disk.export_of()).run(disk.ctx)
-    disk.new_process()
-    os.link(disk.partial, disk.output)
-    assert archive_status(disk.output, disk.export_of().disk.uuid).state is ArchiveState.PARTIAL
-    result = disk.export()
-    assert result["written_bytes"] == 0 and not disk.partial.exists()
-    disk.import_()
-    disk.assert_same()
-
-
-def test_status(disk: Any) -> None:
-    uuid = disk.export_of().disk.uuid
-    assert archive_status(disk.output, uuid).state is ArchiveState.ABSENT
-    disk.pack()
-    assert archive_status(disk.output, uuid).state is ArchiveState.PARTIAL
-    result = disk.finish()
-    status = archive_status(disk.output, uuid)
-    assert status.state is ArchiveState.SEALED and status.source == identity_of(disk.image)
-    assert (status.root, status.archive_uuid, status.size) == (
-        result["root"],
-        result["archive_uuid"],
-        result["archive_bytes"],
-    )
-    assert archive_status(disk.output, "another").state is ArchiveState.OTHER_DISK
-    os.truncate(disk.output, 3000)
-    assert archive_status(disk.output, uuid).state is ArchiveState.DAMAGED
-    disk.output.write_bytes(b"PK\3\4 is not all")
-    assert archive_status(disk.output, uuid).state is ArchiveState.NOT_AN_ARCHIVE
 
 
 def test_stops_at_the_next_chunk_and_goes_on_from_there(house: Any) -> None:

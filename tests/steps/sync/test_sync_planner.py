@@ -142,6 +142,14 @@ def test_hard_links_stay_with_the_file_that_is_right() -> None:
     assert actions(made) == [] and [(link.name, link.leader) for link in made.links] == [("a", "b")]
 
 
+def test_names_of_one_file_that_were_judged_differently_stay_together() -> None:
+    """One name is known to be ours, the other was linked to it by somebody and has the content of the source."""
+    here = {"": {name: file(1, 6, inode=50, links=2) for name in "ab"}}
+    there = {"": {name: file(1, 5, inode=3, links=2) for name in "ab"}}
+    made = plan(Trees(here, there, {"": {"a": [record(1, 5)]}}, equal=("b",)))
+    assert actions(made) == [("", Op.METADATA, "a"), ("", Op.METADATA, "b")] and made.links == []
+
+
 def test_set_user_id_is_not_handed_to_an_ordinary_user() -> None:
     here, there = file(1, mode=0o4755), file(1, mode=0o755)
     trees = Trees({"": {"f": here}}, {"": {"f": there}}, {"": {"f": [record(1)]}})

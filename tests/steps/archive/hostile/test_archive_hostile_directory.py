@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portunix_vdisk.steps.archive.layout import (
+    Record,
+)
+
+CHUNK = 4 << 20
+NAME = "chunks/1-000000000000.zst"
+
+
+def bent(change: dict[str, Any], shift: int = 0) -> Callable[..., list[tuple[int, Record]]]:
+    return lambda members: [
+        (offset + shift, replace(record, **change)) if "chunks" in record.name else (offset, record)
+        for offset, record in members
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../chunks/1-000000000000.zst",
+        "/chunks/1-000000000000.zst",
+        "chunks/1-000000000000.zst/",
+        "chunks/../../x.zst",
+        "C:/chunks.zst",
+        "chunks\\1-0.zst",
+        "chunks/1-000000000000.same",
+        "chunks/1-00000000000\u00e9.zst".encode().decode("latin-1"),
+        "x" * 64,
+        "x" * 65,
+        "",
+        "readme.txt",
+    ],
+)
+def test_names(forge: Any, name: str) -> None:
+    forge.members = lambda members: [
+        (offset, _Named(record, name) if "chunks" in record.name else record)  # type: ignore[misc]
+        for offset, record in members
+    ]
+    forge.refused()
+
+
+class _Named:
+    """A record with a name that isn't ASCII."""
+
+    def __init__(self, record: Record, name: str) -> None:
+        self.crc, self.stored, self.name = record.crc, record.stored, self
+        self._bytes = name.encode("latin-1")
+
+    def encode(self, encoding: str) -> bytes:
+        return self._bytes
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        lambda members: [*members, members[1]],
+        lambda members: [
+            members[0],
+            members[1],
+            members[2],
+            (members[1][0], replace(members[1][1], name=NAME[:-4] + "-2.zst")),
+        ],
+        lambda members: members[1:],
+        lambda members: members[:2],
+        lambda members: [members[0], members[2]],
+        lambda members: [],
+        bent({}, shift=1),
+        bent({}, shift=1 << 40),
+        bent({"stored": CHUNK - 1}),
+        bent({"stored": 0xFFFFFFFF}),
+        bent({"crc": 1}),
+    ],
+)
+def test_members_that_are_not_so(forge: Any, members: Any) -> None:
+    forge.members = members
+    forge.refused()
+
+
+def patch_end(position: int, form: str, value: int) -> Callable[[bytes], bytes]:
+    def patch(data: bytes) -> bytes:
+        changed = bytearray(data)
+        struct.pack_into(form, changed, len(data) - 22 + position, value)
+        return bytes(changed)
+
+    return patch
+
+
+@pytest.mark.parametrize(
+    "directory",
+    [
+        patch_end(4, "<H", 1),
+        patch_end(6, "<H", 1),
+        patch_end(8, "<H", 2),
+        patch_end(10, "<H", 9),
+        patch_end(12, "<I", 0),
+        patch_end(12, "<I", 0xFFFFFFFE),
+        patch_end(16, "<I", 0),
+        patch_end(16, "<I", 0xFFFFFFFF),
+        patch_end(20, "<H", 5),
+        lambda data: data + b"\0",
+        lambda data: data[:-1],
+        lambda data: data[:-22],
+        lambda data: data[1:],
+        lambda data: b"\0" + data,
+        lambda data: b"",
+    ],
+)
+def test_end_records_that_lie(forge: Any, directory: Any) -> None:
+    forge.directory = directory
+    forge.refused()
+
+
+@pytest.mark.parametrize(
+    ("count", "length", "start"),
+    [
+        (10_000_000, 460_000_000, 0),
+        (2**63, 2**63, 2**63),
+        (1, 46, 2**64 - 46),
+        (2**64 - 1, 2**64 - 1, 1),
+        (1_000_000, 46_000_000, 0),
+    ],
+)
+def test_zip64_lies(forge: Any, count: int, length: int, start: int) -> None:
+    def far(data: bytes) -> bytes:
+        place = self_start[0] + len(data) - 22
+        end64 = struct.pack("<IQHHIIQQQQ", 0x06064B50, 44, 0x32D, 45, 0, 0, count, count, length, start)
+        locator = struct.pack("<IIQI", 0x07064B50, 0, place, 1)
+        return (
+            data[:-22]
+            + end64
+            + locator
+            + struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0)
+        )
+
+    self_start = [0]
+    forge.directory = lambda data: b""
+    forge.write()
+    self_start[0] = forge.path.stat().st_size
+    forge.directory = far
+    forge.refused()
+
+
+def test_ten_million_members_in_a_sparse_file(tmp_path: Path, forge: Any) -> None:
+    """A true count in a file of zeros: refused by the count alone."""
+    forge.directory = lambda data: b""
+    forge.write()
+    size = forge.path.stat().st_size
+    length = 10_000_000 * 46
+    with forge.path.open("r+b") as file:
+        file.truncate(size + length)
+        file.seek(size + length)
+        file.write(struct.pack("<IQHHIIQQQQ", 0x06064B50, 44, 0x32D, 45, 0, 0, 10**7, 10**7, length, size))
+        file.write(struct.pack("<IIQI", 0x07064B50, 0, size + length, 1))
+        file.write(struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 65535, 65535, length, size, 0))
+    forge.refused("10000000 members", write=False)
