@@ -14,15 +14,13 @@ from pathlib import Path
 from portunix_vdisk.platform.base import FileIdentity
 from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound, Refused
 from portunix_vdisk.steps.archive.documents import (
-    Chunk,
     DiskFacts,
     Header,
-    Index,
     Session,
     header_text,
-    root_of_chunks,
     session_text,
 )
+from portunix_vdisk.steps.archive.index import Chunk, Index, root_of_chunks
 from portunix_vdisk.steps.archive.layout import (
     GENERATION,
     HEADER_NAME,

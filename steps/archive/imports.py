@@ -12,7 +12,7 @@ from pathlib import Path
 
 from portunix_vdisk.platform.base import BlockImage, ImageType, Platform
 from portunix_vdisk.platform.errors import Failed
-from portunix_vdisk.steps.archive.documents import Chunk
+from portunix_vdisk.steps.archive.index import Chunk
 from portunix_vdisk.steps.archive.layout import CHUNK_SIZE, chunk_length, range_count, range_of
 from portunix_vdisk.steps.archive.packing import covered_chunks
 from portunix_vdisk.steps.archive.pipeline import Pipeline

@@ -14,8 +14,9 @@ import zstandard
 
 from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound, VdiskError
 from portunix_vdisk.steps.archive.directory import Directory, Entry, read_directory
-from portunix_vdisk.steps.archive.documents import Chunk, Header, Index, parse_index, parse_session_text
+from portunix_vdisk.steps.archive.documents import Header, parse_session_text
 from portunix_vdisk.steps.archive.files import read_up_to
+from portunix_vdisk.steps.archive.index import Chunk, Index, parse_index
 from portunix_vdisk.steps.archive.layout import (
     GENERATION,
     HEADER_NAME,

@@ -8,8 +8,8 @@ from typing import Final
 
 from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound, Refused, VdiskError
 from portunix_vdisk.steps.archive.directory import directory_bytes
-from portunix_vdisk.steps.archive.documents import Index, compress_index, index_text
 from portunix_vdisk.steps.archive.export import Export, ExportJob, close_export, job_of, open_export
+from portunix_vdisk.steps.archive.index import Index, compress_index, index_text
 from portunix_vdisk.steps.archive.layout import (
     GENERATION,
     RECOVER_NAME,

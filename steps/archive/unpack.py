@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from portunix_vdisk.platform.errors import Refused, VdiskError
-from portunix_vdisk.steps.archive.documents import root_of_chunks
 from portunix_vdisk.steps.archive.imports import Import, ImportJob, close_import, with_import
+from portunix_vdisk.steps.archive.index import root_of_chunks
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.step import Context, Json
 
