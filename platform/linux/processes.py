@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
+_AGAIN = 0.25
+"""Seconds after which an unanswered signal is sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +81,18 @@ def end(process: ProcessIdentity, patience: float) -> bool:
         # Only now is the id pinned: if it is still the same process, the signal cannot reach another.
         if not process.alive():
             return True
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(descriptor, signal.SIGTERM)
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
-        return bool(poll.poll(patience * 1000))
+        deadline = time.monotonic() + patience
+        while True:
+            # Again and again: QEMU's programs only set a flag, and forget a signal that comes just before they
+            # wait for events, or before they have started in earnest.
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+            if poll.poll(_AGAIN * 1000):
+                return True
+            if time.monotonic() > deadline:
+                return False
     finally:
         os.close(descriptor)
 

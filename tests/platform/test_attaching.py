@@ -13,7 +13,7 @@ import pytest
 from portunix_vdisk.platform.base import MIB, FileSystemType, ImageType
 from portunix_vdisk.platform.errors import Corrupt, Refused, VdiskError
 from portunix_vdisk.platform.linux import loop, state
-from portunix_vdisk.platform.linux.processes import start_time
+from portunix_vdisk.platform.linux.processes import end, identify
 from portunix_vdisk.tests.platform.disks import PARTITION, Disk
 
 
@@ -233,16 +233,14 @@ def test_another_program_writes_to_it(disk: Disk, tmp_path: Path) -> None:
     form = "vpc" if disk.type is ImageType.VHD else "raw"
     options = ["--export-name=", "-t", "-k", str(tmp_path / "socket"), "--fork", f"--pid-file={tmp_path / 'pid'}"]
     subprocess.run(["qemu-nbd", "-f", form, *options, "--", disk.image], check=True)
-    pid = int((tmp_path / "pid").read_text())
-    started = start_time(pid)
+    server = identify(int((tmp_path / "pid").read_text()))
+    assert server is not None
     try:
         for read_only in (False, True):
             with pytest.raises(Refused, match="in use by another program"):
                 disk.attach(read_only=read_only)
     finally:
-        os.kill(pid, 15)
-        while start_time(pid) == started:
-            pass
+        assert end(server, 10)
     assert disk.platform.attachment(disk.image) is None
 
 

@@ -13,7 +13,7 @@ import pytest
 from portunix_vdisk.platform import choose
 from portunix_vdisk.platform.commands import PACKAGES, Commands
 from portunix_vdisk.platform.errors import ExitCode, Missing, ToolFailed
-from portunix_vdisk.platform.linux.processes import start_time
+from portunix_vdisk.platform.linux.processes import end, identify, start_time
 
 
 def test_output_input_and_language() -> None:
@@ -89,6 +89,19 @@ Commands().run("sh", "-c", "echo $$ > {pid_file}.new; mv {pid_file}.new {pid_fil
     os.kill(child.pid, signal.SIGINT)
     assert child.wait(5) != 0
     assert start_time(int(pid_file.read_text())) is None
+
+
+def test_a_process_that_forgets_the_first_signal_is_asked_again(tmp_path: Path) -> None:
+    script = f"trap 'trap - TERM' TERM; : > {tmp_path}/ready; while :; do sleep 0.05; done"
+    process = subprocess.Popen(["sh", "-c", script])
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.01)
+    found = identify(process.pid)
+    assert found is not None
+    assert end(found, 5)
+    process.wait()
+    assert not found.alive()
+    assert end(found, 0)
 
 
 def test_several_threads_at_once() -> None:
