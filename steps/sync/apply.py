@@ -21,8 +21,8 @@ from portunix_vdisk.steps.sync.plan import Action, Op, Plan, Work, signature
 from portunix_vdisk.steps.sync.record import State, SyncRecord
 from portunix_vdisk.steps.sync.scan import FOLDER, Descent, Entry, join, look, reason
 
-INTENDED_AT_ONCE = 20_000
-BATCH_FILES = 4096
+INTENDED_AT_ONCE = 8192
+BATCH_FILES = 2048
 BATCH_BYTES = 64 << 20
 _MAKING = (Op.COPY, Op.SYMLINK, Op.MAKE_FOLDER, Op.METADATA)
 
@@ -55,7 +55,6 @@ class Apply:
         self._top = target
         self._source = Descent(source)
         self._target = Descent(target, os.fstat(target).st_dev)
-        self._ready: Work | None = None
 
     def close(self) -> None:
         """Close what was opened."""
@@ -71,7 +70,7 @@ class Apply:
         """
         works = self._plan.works
         self._delete()
-        self._make((work, action) for work in works for action in work if action.op in _MAKING)
+        self._make((work, action) for work in works for action in work.select(*_MAKING))
         self._pipeline.last = True
         self._make(self._pipeline.again, again=True)
         copies = self._link()
@@ -85,11 +84,9 @@ class Apply:
     def _delete(self) -> None:
         """Delete what has to go, the deepest first."""
         for work in reversed(self._plan.works):
-            for action in work if work.has(Op.DELETE) else ():
-                if action.op is not Op.DELETE:
-                    continue
+            for action in work.select(Op.DELETE):
                 self._pulse.beat()
-                folder = self._writable(work)
+                folder = self._writable(work, doomed=True)
                 try:
                     if folder is None:
                         self._ledger.failed.add(join(work.path, action.name))
@@ -153,6 +150,8 @@ class Apply:
     def _in_place(self, job: Job) -> bool:
         """Make a folder, or the folder of a file writable; true if there is something left for the pipeline."""
         work, action = job.work, job.action
+        if action.op is not Op.MAKE_FOLDER and not work.closed:
+            return True
         folder = self._writable(work)
         if folder is None:
             self._ledger.failed.add(join(work.path, action.name))
@@ -167,17 +166,15 @@ class Apply:
             self._ledger.fail(work.path, action.name, bearable(error))
         return False
 
-    def _writable(self, work: Work) -> int | None:
+    def _writable(self, work: Work, *, doomed: bool = False) -> int | None:
         """The open target folder, made writable for us if it is ours; None (and noted) if it cannot be opened."""
         if work.path in self._ledger.failed:
             return None
         try:
             folder = self._target.open(work.path)
-            if self._ready is not work and work.finish and self._metadata.uid != 0:
-                mode = os.fstat(folder).st_mode
-                if mode & 0o300 != 0o300:
-                    os.chmod(folder, (mode & 0o7777) | 0o700)  # noqa: PTH101 - a descriptor
-            self._ready = work
+            if work.closed and (work.finish or doomed) and self._metadata.uid != 0:
+                os.chmod(folder, 0o700)  # noqa: PTH101 - a descriptor
+                work.closed = False  # its own mode is set again at the end
         except OSError as error:
             self._ledger.fail_path(work.path, bearable(error))
             return None
@@ -223,14 +220,13 @@ class Apply:
 
     def _confirm(self) -> None:
         failed = self._ledger.failed
-        gone = (Op.DELETE, Op.FORGET)
         self._record.confirm(
             given_up=map(self._ledger.key_of_path, failed),
             forgotten=(
                 self._ledger.key(work.path, action.name)
                 for work in self._plan.works
-                for action in work
-                if action.op in gone and join(work.path, action.name) not in failed
+                for action in work.select(Op.DELETE, Op.FORGET)
+                if join(work.path, action.name) not in failed
             ),
             adopted=self._adopted(),
             pause=self._pulse.beat,
@@ -239,11 +235,10 @@ class Apply:
     def _adopted(self) -> Iterator[State]:
         """What was right already, if it still is."""
         for work in self._plan.works:
-            for action in work:
-                if action.op is Op.ADOPT:
-                    there = self._there(work, action)
-                    if there is not None:
-                        yield self._ledger.state(work.path, action.name, there)
+            for action in work.select(Op.ADOPT):
+                there = self._there(work, action)
+                if there is not None:
+                    yield self._ledger.state(work.path, action.name, there)
 
     def _there(self, work: Work, action: Action) -> Entry | None:
         try:

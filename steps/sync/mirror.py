@@ -17,7 +17,8 @@ from portunix_vdisk.steps.sync.pipeline import Pipeline
 from portunix_vdisk.steps.sync.place import NOTHING, Places, find_places, open_folder, open_target
 from portunix_vdisk.steps.sync.plan import NOTES_KEPT, Notes, Options, Plan
 from portunix_vdisk.steps.sync.planner import make_plan
-from portunix_vdisk.steps.sync.record import FILE_NAME, FOLDER_NAME, Damaged, SyncRecord, lock_folder, set_aside
+from portunix_vdisk.steps.sync.record import SyncRecord
+from portunix_vdisk.steps.sync.record_folder import lock_folder, open_record
 from portunix_vdisk.steps.sync.scan import Entry, entry_of, shown
 from portunix_vdisk.steps.sync.settle import settle
 from portunix_vdisk.steps.sync.trees import ScannedTrees
@@ -67,7 +68,7 @@ class Mirror:
                 lock = None if self.dry_run else lock_folder(root, make=False)
                 if lock is not None:
                     stack.callback(os.close, lock)
-                record = _open_record(ctx, places.root, dry_run=self.dry_run)
+                record = open_record(ctx, places.root, dry_run=self.dry_run)
                 stack.callback(record.close)
                 if not self.dry_run:
                     settle(ctx, record, root)
@@ -154,21 +155,6 @@ class Mirror:
             ]
             result["planned_count"] = sum(1 for _ in plan.described())
         return result
-
-
-def _open_record(ctx: Context, root: Path, *, dry_run: bool) -> SyncRecord:
-    """The disk's record; a damaged one is moved aside and everything counts as never synced."""
-    folder = root / FOLDER_NAME
-    try:
-        return SyncRecord(folder)
-    except Damaged as damage:
-        text = f"the record of what was synced, {shown(os.fspath(folder))}/{FILE_NAME}, is damaged ({damage})"
-        if dry_run:
-            ctx.warn(f"{text}: everything counts as never synced")
-            return SyncRecord(folder / "none")
-        aside = set_aside(folder)
-        ctx.warn(f"{text}: it was moved to {aside.name}; everything counts as never synced, and is compared by content")
-        return SyncRecord(folder)
 
 
 def _listed(what: str, notes: Notes) -> str:

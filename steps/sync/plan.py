@@ -93,14 +93,16 @@ class Action(NamedTuple):
 class Work:
     """What is to be done in one folder, kept small: a plan may hold millions of actions.
 
-    ``finish``: the folder's own times and mode are to be set when all else is done.
+    ``finish``: the folder's own times and mode are to be set when all else is done. ``closed``: the folder is there
+    and denies its owner to change it.
     """
 
-    __slots__ = ("_expected", "_mtimes", "_names", "_ops", "_sizes", "finish", "path")
+    __slots__ = ("_expected", "_mtimes", "_names", "_ops", "_sizes", "closed", "finish", "path")
 
-    def __init__(self, path: str, *, finish: bool = False) -> None:
+    def __init__(self, path: str, *, finish: bool = False, closed: bool = False) -> None:
         self.path = path
         self.finish = finish
+        self.closed = closed
         self._clear()
 
     def _clear(self) -> None:
@@ -131,9 +133,12 @@ class Work:
             self.add(*action)
         return len(before) - len(kept)
 
-    def has(self, op: Op) -> bool:
-        """Whether there is such an action."""
-        return op in self._ops
+    def select(self, *wanted: Op) -> Iterator[Action]:
+        """The actions of some kinds."""
+        if any(op in self._ops for op in wanted):
+            for action in self:
+                if action.op in wanted:
+                    yield action
 
     def __len__(self) -> int:
         return len(self._names)

@@ -8,9 +8,9 @@ else in the way is a conflict.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import IntEnum
 from typing import NamedTuple
 
+from portunix_vdisk.steps.sync.groups import Member, Verdict, hard_links
 from portunix_vdisk.steps.sync.plan import (
     MOUNTED_THERE,
     Link,
@@ -35,24 +35,13 @@ def make_plan(trees: Trees, source: Entry, target: Entry | None, options: Option
     return _Planner(trees, options).run(source, target)
 
 
-class _Verdict(IntEnum):
-    COPY = 1
-    METADATA = 2
-    SAME = 3
-    UNRECORDED = 4
+class _Next(NamedTuple):
+    """A folder that is to be planned next."""
 
-
-class _Member(NamedTuple):
-    """A regular file whose hard links have to be looked at together."""
-
-    work: Work
-    name: str
-    verdict: _Verdict
-    expected: bytes
-    inode: int
-    links: int
-    size: int
-    mtime_ns: int
+    path: str
+    in_target: bool
+    differs: bool
+    closed: bool
 
 
 class _Planner:
@@ -60,27 +49,23 @@ class _Planner:
         self._trees = trees
         self._options = options
         self._plan = Plan()
-        self._groups: dict[tuple[int, int], list[_Member]] = {}
+        self._groups: dict[tuple[int, int], list[Member]] = {}
         self._kept: set[str] = set()
 
     def run(self, source: Entry, target: Entry | None) -> Plan:
-        stack = [("", target is not None, target is None or self._folder_differs(source, target))]
+        differs = target is None or self._folder_differs(source, target)
+        stack = [_Next("", target is not None, differs, target is not None and _closed(target))]
         while stack:
-            path, in_target, finish = stack.pop()
-            work = self._work(path, finish)
-            below = self._folder(work, in_target)
-            stack.extend(reversed(below))
+            path, in_target, differs, closed = stack.pop()
+            work = Work(path, finish=differs, closed=closed)
+            self._plan.works.append(work)
+            stack.extend(reversed(self._folder(work, in_target)))
         self._link_up()
         self._keep()
         self._plan.works = [work for work in self._plan.works if len(work) or work.finish]
         return self._plan
 
-    def _work(self, path: str, finish: bool = False) -> Work:
-        work = Work(path, finish=finish)
-        self._plan.works.append(work)
-        return work
-
-    def _folder(self, work: Work, in_target: bool) -> list[tuple[str, bool, bool]]:
+    def _folder(self, work: Work, in_target: bool) -> list[_Next]:
         """Plan one folder; gives the folders below that come next."""
         plan, path = self._plan, work.path
         source = self._trees.source(path)
@@ -94,7 +79,7 @@ class _Planner:
         for name, problem in source.problems.items():
             plan.failed.add(join(path, name), problem)
         records = self._trees.records(path) if in_target else {}
-        below: list[tuple[str, bool, bool]] = []
+        below: list[_Next] = []
         for name in sorted(source.entries):
             wanted = source.entries[name]
             if name in target.problems:
@@ -102,7 +87,9 @@ class _Planner:
                 continue
             there = target.entries.get(name)
             known = records.get(name, ())
-            if wanted.kind == FILE:
+            if there is not None and wanted[:5] == there[:5] and _settled(wanted, there, known):
+                plan.unchanged += 1
+            elif wanted.kind == FILE:
                 self._file(work, name, wanted, there, known)
             elif wanted.kind == FOLDER:
                 below.extend(self._subfolder(work, name, wanted, there, known))
@@ -128,87 +115,67 @@ class _Planner:
     def _file(self, work: Work, name: str, wanted: Entry, there: Entry | None, known: Sequence[Record]) -> None:
         expected, inode, links = b"", 0, 1
         if there is None:
-            verdict = _Verdict.COPY
+            verdict = Verdict.COPY
         elif there.kind != FILE:
             clear = self._clear(work, name, wanted, there, known)
             if clear is None:
                 return
-            verdict, expected = _Verdict.COPY, clear
+            verdict, expected = Verdict.COPY, clear
         else:
             expected, inode, links = signature(there), there.inode, there.links
             if wanted.size == there.size and wanted.mtime_ns == there.mtime_ns:
                 if not same_metadata(wanted, there, self._options.uid, self._options.gid):
-                    verdict = _Verdict.METADATA
+                    verdict = Verdict.METADATA
                 else:
-                    verdict = _Verdict.SAME if _confirmed(there, known) else _Verdict.UNRECORDED
+                    verdict = Verdict.SAME if _confirmed(there, known) else Verdict.UNRECORDED
             elif is_ours(there, known):
-                verdict = _Verdict.COPY
+                verdict = Verdict.COPY
             elif wanted.size == there.size and self._trees.same_content(join(work.path, name)):
-                verdict = _Verdict.METADATA
+                verdict = Verdict.METADATA
             else:
                 self._conflict(join(work.path, name), known)
                 if not self._options.force:
                     return
-                verdict = _Verdict.COPY
-        member = _Member(work, name, verdict, expected, inode, links, wanted.size, wanted.mtime_ns)
+                verdict = Verdict.COPY
+        member = Member(work, name, verdict, expected, inode, links, wanted.size, wanted.mtime_ns)
         if wanted.links > 1 or links > 1:
             self._groups.setdefault((wanted.device, wanted.inode), []).append(member)
         else:
             self._settle(member)
 
-    def _settle(self, member: _Member) -> None:
+    def _settle(self, member: Member) -> None:
         """Plan what one file needs by itself."""
         plan, verdict = self._plan, member.verdict
-        if verdict is _Verdict.COPY:
+        if verdict is Verdict.COPY:
             plan.files += 1
             plan.bytes += member.size
             member.work.add(Op.COPY, member.name, member.expected, member.size, member.mtime_ns)
             member.work.finish = True
-        elif verdict is _Verdict.METADATA:
+        elif verdict is Verdict.METADATA:
             plan.metadata += 1
             member.work.add(Op.METADATA, member.name, member.expected, member.size, member.mtime_ns)
         else:
             plan.unchanged += 1
-            if verdict is _Verdict.UNRECORDED:
+            if verdict is Verdict.UNRECORDED:
                 plan.adopted += 1
                 member.work.add(Op.ADOPT, member.name, member.expected)
 
     def _link_up(self) -> None:
-        """Give each hard-link group of the source one file of its own in the target.
-
-        A target file that is right already stays and becomes the leader, to which the other names are linked;
-        without one the first name is copied. No two groups may share a file.
-        """
-        taken: set[int] = set()
-        for group in self._groups.values():
-            holders: dict[int, list[_Member]] = {}
-            for member in group:
-                if member.verdict is not _Verdict.COPY and member.inode not in taken:
-                    holders.setdefault(member.inode, []).append(member)
-            right = max(holders.values(), key=len) if holders else []
-            if right and right[0].verdict is _Verdict.METADATA and right[0].links > len(right):
-                right = []  # in place, the change would show under a name that is no part of this group
-            if right:
-                taken.add(right[0].inode)
-                leader = right[0]
-                for member in right:
-                    self._settle(member)
-            else:
-                leader = group[0]
-                self._settle(leader._replace(verdict=_Verdict.COPY))
-            settled = {id(member) for member in right} | {id(leader)}
-            for member in group:
-                if id(member) not in settled:
-                    member.work.finish = True
-                    path = join(leader.work.path, leader.name)
-                    self._plan.links.append(Link(member.work, member.name, path, member.expected))
+        """Decide about all files with several names, together."""
+        for settled, leader, others in hard_links(self._groups.values()):
+            for member in settled:
+                self._settle(member)
+            for member in others:
+                member.work.finish = True
+                path = join(leader.work.path, leader.name)
+                self._plan.links.append(Link(member.work, member.name, path, member.expected))
         self._groups.clear()
 
     # folders and symbolic links -----------------------------------------------------------------------
 
     def _subfolder(
         self, work: Work, name: str, wanted: Entry, there: Entry | None, known: Sequence[Record]
-    ) -> list[tuple[str, bool, bool]]:
+    ) -> list[_Next]:
         path = join(work.path, name)
         if there is not None and there.kind == FOLDER:
             if there.device != self._options.device:
@@ -219,13 +186,13 @@ class _Planner:
             if not _confirmed(there, known):
                 self._plan.adopted += 1
                 work.add(Op.ADOPT, name)
-            return [(path, True, differs)]
+            return [_Next(path, True, differs, _closed(there))]
         if there is not None and self._clear(work, name, wanted, there, known) is None:
             return []
         self._plan.folders += 1
         work.add(Op.MAKE_FOLDER, name)
         work.finish = True
-        return [(path, False, True)]
+        return [_Next(path, False, True, False)]
 
     def _folder_differs(self, wanted: Entry, there: Entry) -> bool:
         same = same_metadata(wanted, there, self._options.uid, self._options.gid)
@@ -301,7 +268,8 @@ class _Planner:
             self._delete(holder, name, there)
             if there.kind != FOLDER:
                 continue
-            inner = self._work(path)
+            inner = Work(path, closed=_closed(there))
+            self._plan.works.append(inner)
             listing = self._trees.target(path)
             if listing.failure or listing.problems:
                 self._keep_above(path, listing.failure or next(iter(listing.problems.values())))
@@ -325,6 +293,18 @@ class _Planner:
         for work in self._plan.works if stays else ():
             if work.path in stays:
                 self._plan.deletions -= work.remove(Op.DELETE, stays[work.path])
+
+
+def _closed(there: Entry) -> bool:
+    return there.mode & 0o300 != 0o300
+
+
+def _settled(wanted: Entry, there: Entry, known: Sequence[Record]) -> bool:
+    """A short way for nearly all files of nearly all runs: mode, size, time and owner are equal."""
+    if wanted.links != 1 or there.links != 1 or len(known) != 1 or wanted.mode & 0o176000 != FILE:
+        return False
+    kind, size, mtime_ns, _, confirmed = known[0]
+    return confirmed and kind == FILE and size == there.size and mtime_ns == there.mtime_ns
 
 
 def _confirmed(there: Entry, known: Sequence[Record]) -> bool:

@@ -8,12 +8,11 @@ nothing that looks like somebody else's; ``temporary`` is the name under which a
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,8 +34,9 @@ _SCHEMA = {
     "synced": f"CREATE TABLE synced ({_STATE}, PRIMARY KEY (folder, name)) STRICT, WITHOUT ROWID",
     "intended": f"CREATE TABLE intended ({_STATE}, temporary BLOB, PRIMARY KEY (folder, name)) STRICT, WITHOUT ROWID",
 }
-_SIDES = ("", "-journal", "-wal", "-shm")
+SIDES = ("", "-journal", "-wal", "-shm")
 _OPCODES_PER_PAUSE = 100_000
+_ENCODING = sys.getfilesystemencoding()
 
 
 class Damaged(Exception):
@@ -69,7 +69,7 @@ class SyncRecord:
         self._connection: sqlite3.Connection | None = None
         if folder.is_symlink():
             raise Refused(f"{folder} is a symbolic link", state="nothing was written", hint="move it away")
-        for side in _SIDES:
+        for side in SIDES:
             try:
                 mode = os.lstat(f"{os.fspath(self.path)}{side}").st_mode
             except FileNotFoundError:
@@ -132,28 +132,38 @@ class SyncRecord:
     @property
     def empty(self) -> bool:
         """Whether nothing is recorded."""
-        return not any(self._rows("SELECT 1 FROM synced LIMIT 1")) and not self.has_intentions
+        return not self._rows("SELECT 1 FROM synced LIMIT 1") and not self.has_intentions
 
     @property
     def has_intentions(self) -> bool:
         """Whether an earlier run did not come to its end."""
-        return any(self._rows("SELECT 1 FROM intended LIMIT 1"))
+        return bool(self._rows("SELECT 1 FROM intended LIMIT 1"))
 
     def states(self, folder: bytes, *, intended: bool) -> dict[str, list[Record]]:
         """The accepted states of the names in a folder; ``intended``: also those that a killed run was to make."""
         found: dict[str, list[Record]] = {}
         for table in _SCHEMA if intended else ("synced",):
             query = f"SELECT name, kind, size, mtime_ns, link FROM {table} WHERE folder=?"
+            confirmed = table == "synced"
             for name, kind, size, mtime_ns, link in self._rows(query, (folder,)):
-                record = Record(kind, size, mtime_ns, os.fsdecode(link or b""), table == "synced")
-                found.setdefault(os.fsdecode(name), []).append(record)
+                text = name.decode(_ENCODING, "surrogateescape")  # os.fsdecode without its cost for each name
+                record = Record(kind, size, mtime_ns, os.fsdecode(link) if link else "", confirmed)
+                if text in found:
+                    found[text].append(record)
+                else:
+                    found[text] = [record]
         return found
 
     def intentions(self) -> Iterator[State]:
         """What runs before this one were about to make, folder by folder."""
         query = "SELECT folder, name, kind, size, mtime_ns, link, temporary FROM intended ORDER BY folder, name"
-        for row in self._rows(query):
-            yield State(*row)
+        if self._connection is None:
+            return
+        try:
+            for row in self._connection.execute(query):
+                yield State(*row)
+        except sqlite3.Error as error:
+            raise _explained(error, self.path) from error
 
     def intend(self, states: Iterable[State]) -> None:
         """Write down, durably, what is going to be made."""
@@ -207,11 +217,11 @@ class SyncRecord:
             self._connection.close()
             self._connection = None
 
-    def _rows(self, query: str, values: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         if self._connection is None:
-            return
+            return []
         try:
-            yield from self._connection.execute(query, values)
+            return self._connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise _explained(error, self.path) from error
 
@@ -248,49 +258,6 @@ class _Transaction:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise _explained(error, self._path) from error
-
-
-def lock_folder(root: int, *, make: bool) -> int | None:
-    """Descriptor of the ``.vdisk`` folder below an open root, locked against other syncs; None if there is none.
-
-    Raises:
-        Refused: another sync is running, or something else has that name.
-        OSError: it cannot be opened or made.
-    """
-    if make:
-        with suppress(FileExistsError):
-            os.mkdir(FOLDER_NAME, 0o700, dir_fd=root)
-    try:
-        descriptor = os.open(FOLDER_NAME, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError as error:
-        raise Refused(
-            f"{FOLDER_NAME} at the disk's root is not a folder",
-            state="nothing was written",
-            hint=f"move it away: {FOLDER_NAME} is where the record of what was synced is kept",
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise Refused(
-            "another sync is writing to this disk", state="nothing was written", hint="wait until it is done"
-        ) from error
-    return descriptor
-
-
-def set_aside(folder: Path) -> Path:
-    """Move a damaged database, or what stands in its place, out of the way; gives its new path.
-
-    One that was moved before is replaced. Raises ``OSError``.
-    """
-    aside = folder / f"{FILE_NAME}.damaged"
-    for side in reversed(_SIDES):
-        path = folder / f"{FILE_NAME}{side}"
-        if os.path.lexists(path):
-            path.rename(folder / f"{aside.name}{side}")
-    return aside
 
 
 def _primary(error: sqlite3.Error) -> int:
