@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,8 +38,8 @@ def create_graph(session: Session, options: Mapping[str, str]) -> Graph:
         return known is not None and (known.state is DiskState.READY or is_ours(known, values))
 
     def allocate(ctx: Context) -> Json:
-        _declare(session, disk)
-        made = Allocate(partial, disk.type, disk.size).run(ctx)
+        with declared(session, disk):
+            made = Allocate(partial, disk.type, disk.size).run(ctx)
         assert isinstance(made, Mapping)
         inode = (int(str(made["device"])), int(str(made["inode"])))
         session.catalog.set_partial(disk.uuid, inode)
@@ -223,14 +224,24 @@ def _must_agree(known: Disk, size: int | None, type: ImageType | None, place: st
         )
 
 
-def _declare(session: Session, disk: Disk) -> None:
-    """Enter the disk as being created, unless an interrupted run did so. Raises ``Refused``."""
+@contextmanager
+def declared(session: Session, disk: Disk) -> Iterator[None]:
+    """Enter a disk that is being made, unless an interrupted run did so already. Raises ``Refused``.
+
+    If what follows fails before it has made the partial image, the entry is taken back: nothing was created.
+    """
     known = session.writable_catalog().get(disk.name)
+    if known is not None and known.uuid != disk.uuid:
+        raise Refused(f"{disk.name} was made by another command meanwhile", hint="run the same command again")
     if known is None:
         refuse_occupied(disk.path)
         session.catalog.declare(disk)
-    elif known.uuid != disk.uuid:
-        raise Refused(f"{disk.name} was made by another command meanwhile", hint="run the same command again")
+    try:
+        yield
+    except Exception:
+        if known is None and not durable.partial_of(disk.path).exists():
+            session.catalog.remove(disk.uuid)
+        raise
 
 
 def known_disk(session: Session, name: str) -> Disk:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from portunix_vdisk.platform.base import FileSystemType
@@ -22,11 +21,11 @@ from portunix_vdisk.steps.names import check_name
 from portunix_vdisk.steps.register import Register
 from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.create_disk import (
+    declared,
     image_path,
     is_ours,
     is_published,
     known_disk,
-    refuse_occupied,
     undo_unfinished,
 )
 from portunix_vdisk.tasks.describe import disk_json, show_path
@@ -64,8 +63,8 @@ def import_graph(session: Session, options: Mapping[str, str]) -> Graph:
         return {"uuid": disk.uuid, "inode": list(inode or ()), "result": result}
 
     def prepare(ctx: Context) -> Json:
-        _declare(session, disk)
-        result = Prepare(task).run(ctx)
+        with declared(session, disk):
+            result = Prepare(task).run(ctx)
         stat = task.partial.stat()
         session.catalog.set_partial(disk.uuid, (stat.st_dev, stat.st_ino))
         return stamp(result)
@@ -176,13 +175,3 @@ def _plan(
         archive_root=root,
         archive_path=archive,
     )
-
-
-def _declare(session: Session, disk: Disk) -> None:
-    """Enter the disk as being imported, unless an interrupted run did so. Raises ``Refused``."""
-    known = session.writable_catalog().get(disk.name)
-    if known is None:
-        refuse_occupied(disk.path)
-        session.catalog.declare(replace(disk, partial_inode=None))
-    elif known.uuid != disk.uuid:
-        raise Refused(f"{disk.name} was made by another command meanwhile", hint="run the same command again")

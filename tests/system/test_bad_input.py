@@ -62,8 +62,8 @@ def test_outputs_and_archives(machine: Machine) -> None:
     other = machine.vdisk("export", "--disk", "second", "--output", "my-dev.zip", check=4)
     assert "another disk" in other.err
 
-    no_archive = machine.vdisk("import", "text.zip", check=5)
-    assert "not an archive" in no_archive.err or "no archive" in no_archive.err
+    no_archive = machine.vdisk("import", "text.zip", check=4)
+    assert "not an archive" in no_archive.err
     machine.vdisk("import", "missing.zip", check=3)
     (machine.folder / "cut.zip").write_bytes(archive.read_bytes()[:-100])
     cut = machine.vdisk("import", "cut.zip", "--name", "cut", check=5)
