@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from portunix_vdisk.platform.errors import ExitCode, Failed, Interrupted, NotFound, Refused, VdiskError
 from portunix_vdisk.platform.home import Home, act_as_caller
@@ -54,6 +55,19 @@ def main(arguments: Sequence[str] | None = None, server: Sequence[str] | None = 
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return outcome.exit_code if outcome is not None else ExitCode.DONE
+
+
+def program(server: Sequence[str] | None = None) -> NoReturn:
+    """The console script.
+
+    Leaves without the interpreter's own shutdown, in which gRPC's threads were seen to wait for ever after the whole
+    output was there. Nothing is lost: what we hold was released and flushed before.
+    """
+    code = main(server=server)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _run(command: Command, common: Globals, server: Sequence[str] | None) -> Outcome | None:
@@ -133,12 +147,14 @@ def _plugin_status() -> Outcome:
 
 
 def _plugin_stop(*, force: bool) -> Outcome:
-    from portunix_vdisk.plugin.core import running_plugin, wait_until_gone
+    from portunix_vdisk.plugin.core import process_end, running_plugin, wait_until_gone
 
     connection = running_plugin(Home.of_caller())
     if connection is None:
         return Outcome(0, result={"stopped": False})
     with connection:
+        status = connection.status()
+        ended = process_end(status.pid if status else 0)
         answer = connection.stop(force=force)
     if not answer.stopping:
         names = ", ".join(f"{one.operation} (process {one.worker_pid})" for one in answer.running)
@@ -147,7 +163,7 @@ def _plugin_stop(*, force: bool) -> Outcome:
             state="it was not stopped",
             hint="wait, or stop at a safe point: portunix plugin stop vdisk --force",
         )
-    if not wait_until_gone(connection.socket, 70.0):
+    if not wait_until_gone(connection.socket, 70.0) or not ended(5.0):
         raise Failed("the vdisk plugin is still ending", hint="portunix plugin status vdisk")
     return Outcome(0, result={"stopped": True})
 
@@ -196,4 +212,4 @@ def _stamp(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

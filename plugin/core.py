@@ -12,9 +12,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,6 +139,22 @@ def wait_until_gone(socket: Path, seconds: float) -> bool:
             return False
         time.sleep(_POLL)
     return True
+
+
+def process_end(pid: int) -> Callable[[float], bool]:
+    """A function that waits at most so many seconds for this process to end, and tells if it has."""
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:
+        return lambda seconds: True
+
+    def ended(seconds: float) -> bool:
+        try:
+            return bool(select.select([process], [], [], seconds)[0])
+        finally:
+            os.close(process)
+
+    return ended
 
 
 def _shared(home: Home, server: Sequence[str], stack: contextlib.ExitStack) -> Connection:

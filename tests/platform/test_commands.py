@@ -79,7 +79,10 @@ def test_children_inherit_held_descriptors_and_daemons_do_not(tmp_path: Path) ->
 
 def test_ctrl_c_leaves_no_child(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
+    # A background job of a shell without job control is started with SIGINT ignored.
     script = f"""
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from portunix_vdisk.platform.commands import Commands
 Commands().run("sh", "-c", "echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; exec sleep 60")
 """

@@ -5,6 +5,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ def root() -> Iterator[Path]:
         path = Path(folder, "home")
         yield path
         for pid in processes_of(path):
-            if b"stand_in.py\0server" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGTERM)
+            with suppress(OSError):
+                if b"stand_in.py\0server" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + 15
         while left := processes_of(path):
             if time.monotonic() > deadline:

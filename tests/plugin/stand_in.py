@@ -146,7 +146,8 @@ def main() -> int:
     from portunix_vdisk.plugin import cli
 
     idle = os.environ.get("TEST_IDLE_SECONDS", "60")
-    return cli.main(arguments, server=(sys.executable, ME, "server", "--idle-seconds", idle))
+    del sys.argv[1]
+    return cli.program((sys.executable, ME, "server", "--idle-seconds", idle))
 
 
 if __name__ == "__main__":

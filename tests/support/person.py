@@ -17,9 +17,9 @@ from pathlib import Path
 from machine import Machine
 
 _SCRIPTS = {
-    "portunix": "portunix_vdisk.plugin.cli",
-    "portunix-vdisk-plugin": "portunix_vdisk.plugin.server",
-    "portunix-vdisk-attach": "portunix_vdisk.platform.linux.attach_program",
+    "portunix": "portunix_vdisk.plugin.cli:program",
+    "portunix-vdisk-plugin": "portunix_vdisk.plugin.server:main",
+    "portunix-vdisk-attach": "portunix_vdisk.platform.linux.attach_program:main",
 }
 
 
@@ -103,15 +103,16 @@ def _environment(place: Path, name: str) -> Path:
         root, packages / "portunix_vdisk", ignore=shutil.ignore_patterns(".*", "tests", "__pycache__", "*.egg-info")
     )
     (packages / "others.pth").write_text("\n".join(site.getsitepackages()))
-    entry = packages / "portunix_vdisk-0.dist-info"
-    entry.mkdir()
-    (entry / "METADATA").write_text("Metadata-Version: 2.1\nName: portunix-vdisk\nVersion: 0\n")
-    (entry / "entry_points.txt").write_text(
+    about = packages / "portunix_vdisk-0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: portunix-vdisk\nVersion: 0\n")
+    (about / "entry_points.txt").write_text(
         "[doit.BACKEND]\nportunix-vdisk = portunix_vdisk.tasks.journal:Journal\n"
         "[doit.REPORTER]\nportunix-vdisk = portunix_vdisk.plugin.terminal:DoitReporter\n"
     )
-    for script, module in _SCRIPTS.items():
+    for script, entry_point in _SCRIPTS.items():
+        module, function = entry_point.split(":")
         path = place / "bin" / script
-        path.write_text(f"#!{python}\nimport sys\nfrom {module} import main\nsys.exit(main())\n")
+        path.write_text(f"#!{python}\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n")
         path.chmod(0o755)
     return python
