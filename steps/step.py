@@ -36,13 +36,6 @@ class Question:
     choices: tuple[str, ...] = ()
 
 
-class Progress(Protocol):
-    """Receives how far a long step is. ``unit`` is ``B`` for bytes, otherwise a noun in the plural ("files")."""
-
-    def update(self, done: int, total: int, unit: str = "B") -> None:
-        """Called often; the receiver limits its own rate. Never raises."""
-
-
 class Conversation(Protocol):
     """The way to the person who started the operation, and their way to stop it."""
 
