@@ -11,14 +11,18 @@ from pathlib import Path
 from portunix_vdisk.platform.base import FileIdentity
 from portunix_vdisk.platform.errors import Refused
 from portunix_vdisk.steps import durable
+from portunix_vdisk.steps.archive import storage
+from portunix_vdisk.steps.archive.commit import next_of
 from portunix_vdisk.steps.archive.documents import DiskFacts
-from portunix_vdisk.steps.archive.export import Export, close_exports
+from portunix_vdisk.steps.archive.export import close_exports
 from portunix_vdisk.steps.archive.layout import range_count
 from portunix_vdisk.steps.archive.pack import Pack, Scan, pack_is_done
+from portunix_vdisk.steps.archive.plan import Export
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.seal import Publish, Seal, Verify
 from portunix_vdisk.steps.archive.status import ArchiveState, archive_status
 from portunix_vdisk.steps.disk import Disk
+from portunix_vdisk.steps.source import SourceIdentity
 from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.describe import show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
@@ -38,12 +42,14 @@ class _Finished:
 
     def __call__(self) -> bool:
         try:
-            source, there = durable.identity_of(self.image), durable.identity_of(self.output)
-        except OSError:
+            source, there = durable.identity_of(self.image), durable.identity_of(storage.volumes_of(self.output)[-1])
+        except (OSError, IndexError):
+            return False
+        if storage.exists(next_of(self.output)):
             return False
         if (source, there) not in self.seen:
             status = archive_status(self.output, self.disk_uuid)
-            self.seen[source, there] = status.state is ArchiveState.SEALED and status.source == source
+            self.seen[source, there] = status.state is ArchiveState.SEALED and status.source == SourceIdentity(source)
         return self.seen[source, there]
 
 
@@ -85,7 +91,7 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
             if finished():
                 return True
             try:
-                return pack_is_done(output, values, durable.identity_of(disk.path))
+                return pack_is_done(output, values, SourceIdentity(durable.identity_of(disk.path)))
             except OSError:
                 return False
 
@@ -96,8 +102,9 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
         return finished()
 
     def clean() -> None:
-        if archive_status(output, disk.uuid).state is ArchiveState.PARTIAL:
-            export.partial.unlink()
+        unfinished = archive_status(output, disk.uuid).state is ArchiveState.PARTIAL or export.is_update
+        for path in reversed(storage.volumes_of(export.unfinished) if unfinished else []):
+            path.unlink()
 
     def result(values: Mapping[str, Values]) -> Json:
         ran = values.get("publish", {}) if f"export:{disk.name}:publish" in session.ran else {}
@@ -168,12 +175,6 @@ def _refuse_other_content(output: Path, disk: Disk) -> None:
     there = show_path(status.file)
     kept = "it was not touched"
     match status.state:
-        case ArchiveState.SEALED:
-            raise Refused(
-                f"{there} holds an earlier state of {disk.name}: adding the new state to it is not possible yet",
-                state=kept,
-                hint="export to another file, or move this one away first",
-            )
         case ArchiveState.OTHER_DISK:
             raise Refused(f"{there} is an archive of another disk", state=kept, hint="export to another file")
         case ArchiveState.NEWER:
@@ -182,5 +183,5 @@ def _refuse_other_content(output: Path, disk: Disk) -> None:
             raise Refused(f"{there} exists and is not an archive of ours", state=kept, hint="export to another file")
         case ArchiveState.DAMAGED:
             raise Refused(f"{status.problem}", state=kept, hint=f"export to another file, or move {there} away")
-        case ArchiveState.ABSENT | ArchiveState.PARTIAL:
+        case ArchiveState.ABSENT | ArchiveState.PARTIAL | ArchiveState.SEALED | ArchiveState.LOCKED:
             return

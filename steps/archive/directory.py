@@ -11,9 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from blake3 import blake3
+
 from portunix_vdisk.platform.errors import Corrupt
-from portunix_vdisk.steps.archive.files import read_exactly
-from portunix_vdisk.steps.archive.layout import DOS_DATE, MAX_MEMBERS, MAX_NAME, MEMBER, Record, header_length
+from portunix_vdisk.steps.archive.layout import HEADER_NAME, MAX_MEMBERS, MAX_NAME, MEMBER
+from portunix_vdisk.steps.archive.record import DOS_DATE, header_length
+from portunix_vdisk.steps.archive.storage import Prefix, Readable, read_exactly
 
 _ENTRY: Final = struct.Struct("<IHHHHHHIIIHHHHHII")
 _ENTRY_SIGNATURE: Final = 0x02014B50
@@ -28,6 +31,10 @@ _MAX16: Final = 0xFFFF
 _MAX32: Final = 0xFFFFFFFF
 _MADE_BY_UNIX: Final = 3 << 8 | 45
 _REGULAR_FILE: Final = 0o100644 << 16
+_END_MARK: Final = struct.pack("<I", _END_SIGNATURE)
+_WINDOW: Final = 4 << 20
+_TRIES: Final = 64
+"""End records that are looked at behind the last one: what an update leaves has one, hostile files have many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +53,15 @@ class Directory:
 
     entries: dict[str, Entry]
     start: int
+    end: int
+    """Where the end records end, and with them the archive."""
 
 
-def directory_bytes(members: Iterable[tuple[int, Record]], start: int) -> bytes:
-    """Central directory and end records for ``(offset of the local header, record)``, to be written at ``start``."""
+def directory_bytes(members: Iterable[tuple[str, Entry]], start: int) -> bytes:
+    """Central directory and end records for members in the order of their offsets, to be written at ``start``."""
     parts: list[bytes] = []
-    for offset, record in members:
-        name = record.name.encode("ascii")
+    for text, entry in members:
+        name, offset = text.encode("ascii"), entry.offset
         far = _ZIP64_EXTRA.pack(1, 8, offset) if offset >= _MAX32 else b""
         parts += (
             _ENTRY.pack(
@@ -63,9 +72,9 @@ def directory_bytes(members: Iterable[tuple[int, Record]], start: int) -> bytes:
                 0,
                 0,
                 DOS_DATE,
-                record.crc,
-                record.stored,
-                record.stored,
+                entry.crc,
+                entry.stored,
+                entry.stored,
                 len(name),
                 len(far),
                 0,
@@ -86,19 +95,20 @@ def directory_bytes(members: Iterable[tuple[int, Record]], start: int) -> bytes:
     return b"".join(parts)
 
 
-def read_directory(descriptor: int, size: int) -> Directory:
-    """Read the directory of an archive file of ``size`` bytes.
+def read_directory(file: Readable) -> Directory:
+    """Read the directory of an archive.
 
     Raises ``Corrupt`` unless the end records are the last bytes of the file, directory and end records touch, every
     name is one of this format and occurs once, and members lie before the directory without overlapping.
     """
-    count, length, start, end = _end_records(descriptor, size)
+    size = file.size
+    count, length, start, end = _end_records(file, size)
     if count > MAX_MEMBERS:
         raise Corrupt(f"the archive's directory lists {count} members, more than the format allows")
     if start + length != end or not count * _ENTRY.size <= length <= count * (_ENTRY.size + MAX_NAME + 12):
         raise Corrupt("the archive's directory is not where its end record says")
     entries: dict[str, Entry] = {}
-    for name, entry in _entries(descriptor, start, length, count):
+    for name, entry in _entries(file, start, length, count):
         if name in entries:
             raise Corrupt(f"the archive's directory lists {name} twice")
         entries[name] = entry
@@ -109,16 +119,53 @@ def read_directory(descriptor: int, size: int) -> Directory:
         former = entry.offset + header_length(name) + entry.stored
     if former > start:
         raise Corrupt("a member of the archive lies outside its file")
-    return Directory(entries, start)
+    if HEADER_NAME not in entries or entries[HEADER_NAME].offset != 0:
+        raise Corrupt("the archive's directory does not begin with its first document")
+    return Directory(entries, start, size)
 
 
-def _end_records(descriptor: int, size: int) -> tuple[int, int, int, int]:
+def last_whole_directory(file: Readable) -> Directory:
+    """The directory at the end of the file or, after an update that was cut off, the last one before it.
+
+    Raises ``Corrupt``: what is wrong with the end of the file.
+    """
+    try:
+        return read_directory(file)
+    except Corrupt as error:
+        problem = error
+    end, tries = file.size, 0
+    while end > 0 and tries < _TRIES:
+        start = max(0, end - _WINDOW)
+        window = file.read(start, end - start + _END.size - 1)
+        at = len(window)
+        while tries < _TRIES and (at := window.rfind(_END_MARK, 0, at)) >= 0:
+            if window[at + 4 : at + 8] != bytes(4):
+                continue
+            tries += 1
+            try:
+                return read_directory(Prefix(file, start + at + _END.size))
+            except Corrupt:
+                continue
+        end = start
+    raise problem
+
+
+def directory_digest(file: Readable, directory: Directory) -> bytes:
+    """H of directory and end records. Raises ``OSError``."""
+    state, at = blake3(), directory.start
+    while at < directory.end and (piece := file.read(at, min(1 << 20, directory.end - at))):
+        state.update(piece)
+        at += len(piece)
+    return state.digest()
+
+
+def _end_records(file: Readable, size: int) -> tuple[int, int, int, int]:
     """Number of members, length and start of the directory, and where it must end."""
     if size < _END.size:
         raise Corrupt("the archive is truncated")
     end = size - _END.size
     signature, disk, directory_disk, here, count, length, start, comment = _END.unpack(
-        read_exactly(descriptor, end, _END.size)
+        read_exactly(file, end, _END.size)
     )
     if signature != _END_SIGNATURE:
         raise Corrupt("the archive is truncated: it has no end record", hint="copy or export it again")
@@ -129,8 +176,8 @@ def _end_records(descriptor: int, size: int) -> tuple[int, int, int, int]:
     end -= _LOCATOR.size + _END64.size
     if end < 0:
         raise Corrupt("the archive's ZIP64 end record is missing")
-    record = _END64.unpack(read_exactly(descriptor, end, _END64.size))
-    locator = _LOCATOR.unpack(read_exactly(descriptor, end + _END64.size, _LOCATOR.size))
+    record = _END64.unpack(read_exactly(file, end, _END64.size))
+    locator = _LOCATOR.unpack(read_exactly(file, end + _END64.size, _LOCATOR.size))
     count64, length64, start64 = record[7:]
     if (
         locator != (_LOCATOR_SIGNATURE, 0, end, 1)
@@ -142,13 +189,13 @@ def _end_records(descriptor: int, size: int) -> tuple[int, int, int, int]:
     return count64, length64, start64, end
 
 
-def _entries(descriptor: int, start: int, length: int, count: int) -> Iterator[tuple[str, Entry]]:
+def _entries(file: Readable, start: int, length: int, count: int) -> Iterator[tuple[str, Entry]]:
     """Every entry of the directory, read in pieces of 1 MiB."""
     end, position, buffer, at = start + length, start, b"", 0
     longest = _ENTRY.size + MAX_NAME + _ZIP64_EXTRA.size
     for _ in range(count):
         if len(buffer) - at < longest and position < end:
-            piece = read_exactly(descriptor, position, min(1 << 20, end - position))
+            piece = read_exactly(file, position, min(1 << 20, end - position))
             buffer, at, position = buffer[at:] + piece, 0, position + len(piece)
         if len(buffer) - at < _ENTRY.size:
             raise Corrupt("the archive's directory is shorter than its entries")
@@ -177,7 +224,7 @@ def _entry(buffer: bytes, at: int) -> tuple[str, Entry, int]:
     start = at + _ENTRY.size
     name = buffer[start : start + name_length].decode("latin-1")
     match = MEMBER.fullmatch(name)
-    if match is None or match["kind"] in ("same", "zero"):
+    if match is None or match["kind"] in ("same", "zero") or match["next"]:
         raise Corrupt(f"the archive's directory lists a member {name!r} that this format does not have")
     if far:
         tag, size, offset = _ZIP64_EXTRA.unpack_from(buffer, start + name_length)

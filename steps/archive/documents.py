@@ -16,12 +16,15 @@ from portunix_vdisk.steps.archive.layout import (
     CHUNK_SIZE,
     FORMAT,
     MAX_DISK_SIZE,
+    MIN_VOLUME,
     VERSION,
     NewerVersion,
     NotAnArchive,
 )
+from portunix_vdisk.steps.source import SourceIdentity
 
 T = TypeVar("T")
+CIPHER = "AES-256-GCM"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,33 +43,64 @@ class DiskFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class BaseArchive:
+    """The archive that a delta was made against."""
+
+    archive_uuid: str
+    root: str
+    """Root of the generation that it was made against, hexadecimal."""
+    name: str
+    """File name that it had then."""
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """The first document: what was known before the first chunk."""
 
     archive_uuid: str
     disk_uuid: str
+    encrypted: bool = False
+    base: BaseArchive | None = None
+    volume_size: int | None = None
+    """Size at which a volume is full, in bytes; None for an archive in one file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One start of an export."""
+    """One start of an export. What is encrypted keeps its source to itself: it is None until it is opened."""
 
     number: int
     generation: int
     started: str
-    source: FileIdentity
+    source: SourceIdentity | None
+    salt: bytes = b""
+    sealed: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The record that begins a new generation: which state of the archive it belongs to."""
+
+    archive_uuid: str
+    generation: int
+    at: int
+    """Length of the archive file before, in bytes: the record goes there."""
+    directory: str
+    """H of the central directory and end records before, hexadecimal."""
 
 
 def header_text(header: Header) -> bytes:
     """The first document."""
-    return _text(
+    return text_of(
         {
             "format": FORMAT,
             "version": VERSION,
             "archive_uuid": header.archive_uuid,
             "disk_uuid": header.disk_uuid,
             "chunk_size": CHUNK_SIZE,
-            "encryption": None,
+            "encryption": CIPHER if header.encrypted else None,
+            "base": asdict(header.base) if header.base else None,
+            "volume_size": header.volume_size,
         }
     )
 
@@ -76,27 +110,41 @@ def parse_header_text(data: bytes) -> Header:
     document = parse_object(data, "the first document")
     if document.get("format") != FORMAT:
         raise NotAnArchive("not an archive of this program")
-    version = field(document, "version", int)
-    if version > VERSION or document.get("encryption") is not None:
+    version, cipher = field(document, "version", int), document.get("encryption")
+    if version > VERSION or cipher not in (None, CIPHER):
         raise NewerVersion(
-            f"the archive has format version {version}{'' if version > VERSION else ' with encryption'};"
-            f" this program knows version {VERSION} without encryption",
+            f"the archive has format version {version}{'' if version > VERSION else f' with encryption {cipher!r}'};"
+            f" this program knows version {VERSION}",
             hint="update portunix-vdisk",
         )
     if version != VERSION or field(document, "chunk_size", int) != CHUNK_SIZE:
         raise Corrupt("the archive's first document is damaged")
-    return Header(_word(document, "archive_uuid"), _word(document, "disk_uuid"))
+    base = None
+    if document.get("base") is not None:
+        given = field(document, "base", dict)
+        base = BaseArchive(_word(given, "archive_uuid"), _word(given, "root"), _word(given, "name"))
+    limit = document.get("volume_size")
+    if limit is not None and field(document, "volume_size", int) < MIN_VOLUME:
+        raise Corrupt("the archive's first document is damaged: impossible volumes")
+    return Header(
+        _word(document, "archive_uuid"),
+        _word(document, "disk_uuid"),
+        cipher is not None,
+        base,
+        None if limit is None else field(document, "volume_size", int),
+    )
 
 
 def session_text(session: Session) -> bytes:
     """A session document."""
-    return _text(
+    return text_of(
         {
             "session": session.number,
             "generation": session.generation,
             "started": session.started,
-            "source": asdict(session.source),
-            "salt": None,
+            "source": identity_json(session.source) if session.source and not session.salt else None,
+            "salt": session.salt.hex() or None,
+            "sealed": session.sealed.hex() or None,
         }
     )
 
@@ -104,12 +152,54 @@ def session_text(session: Session) -> bytes:
 def parse_session_text(data: bytes) -> Session:
     """Read a session document."""
     document = parse_object(data, "a session document")
-    return Session(
-        field(document, "session", int),
+    number, generation = field(document, "session", int), field(document, "generation", int)
+    started = field(document, "started", str)
+    if document.get("salt") is None:
+        return Session(number, generation, started, parse_identity(field(document, "source", dict)))
+    salt, sealed = (hex_bytes(field(document, key, str)) for key in ("salt", "sealed"))
+    if len(salt) != 32:
+        raise Corrupt("a session document is damaged: no salt")
+    return Session(number, generation, started, None, salt, sealed)
+
+
+def update_text(update: Update) -> bytes:
+    """The document that begins an update."""
+    return text_of({"format": FORMAT, "version": VERSION, **asdict(update)})
+
+
+def parse_update_text(data: bytes) -> Update:
+    """Read the document that begins an update."""
+    document = parse_object(data, "the beginning of an update")
+    if field(document, "version", int) != VERSION:
+        raise NewerVersion("the update was begun by another version", hint="finish it with that version")
+    return Update(
+        _word(document, "archive_uuid"),
         field(document, "generation", int),
-        field(document, "started", str),
-        parse_identity(field(document, "source", dict)),
+        _natural(document, "at"),
+        field(document, "directory", str),
     )
+
+
+def identity_json(source: SourceIdentity) -> dict[str, object]:
+    """The identity of a source, for documents."""
+    return {**asdict(source.file), "view": source.view}
+
+
+def parse_identity(data: Mapping[str, object]) -> SourceIdentity:
+    """The identity of a source."""
+    numbers = (field(data, key, int) for key in ("device", "inode", "size", "mtime_ns", "ctime_ns"))
+    return SourceIdentity(FileIdentity(*numbers), field(data, "view", str))
+
+
+def hex_bytes(text: str) -> bytes:
+    """Bytes from lower case hexadecimal. Raises ``Corrupt``."""
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        data = b""
+    if data.hex() != text or not data:
+        raise Corrupt("the archive is damaged: no hexadecimal digits where they belong")
+    return data
 
 
 def parse_disk(data: Mapping[str, object]) -> DiskFacts:
@@ -137,11 +227,6 @@ def parse_disk(data: Mapping[str, object]) -> DiskFacts:
     return facts
 
 
-def parse_identity(data: Mapping[str, object]) -> FileIdentity:
-    """The identity of a source."""
-    return FileIdentity(*(field(data, key, int) for key in ("device", "inode", "size", "mtime_ns", "ctime_ns")))
-
-
 def field(data: Mapping[str, object], key: str, kind: type[T]) -> T:
     """A value of exactly this type; true is no number."""
     value = data.get(key)
@@ -165,7 +250,8 @@ def _natural(data: Mapping[str, object], key: str) -> int:
     return value
 
 
-def _text(document: Mapping[str, object]) -> bytes:
+def text_of(document: Mapping[str, object]) -> bytes:
+    """A document as it is stored."""
     return (json.dumps(document, indent=1) + "\n").encode()
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import uuid
+import zlib
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,141 +11,135 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from portunix_vdisk.platform.base import FileIdentity
-from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound, Refused
-from portunix_vdisk.steps.archive.documents import (
-    DiskFacts,
-    Header,
-    Session,
-    header_text,
-    session_text,
-)
-from portunix_vdisk.steps.archive.index import Chunk, Index, root_of_chunks
+from portunix_vdisk.platform.errors import Refused, VdiskError
+from portunix_vdisk.steps.archive import keyring
+from portunix_vdisk.steps.archive.directory import Entry
+from portunix_vdisk.steps.archive.documents import Header, Session, header_text, session_text, text_of, update_text
+from portunix_vdisk.steps.archive.index import Base, Chunk, Index, Previous, root_of_chunks
+from portunix_vdisk.steps.archive.keys import MasterKey
 from portunix_vdisk.steps.archive.layout import (
-    GENERATION,
     HEADER_NAME,
     MAX_CHUNKS,
     MAX_DISK_SIZE,
+    MAX_NUMBER,
     Kind,
-    Record,
     chunk_length,
     chunk_name,
-    document,
+    keys_name,
+    next_name,
     range_of,
     session_name,
 )
 from portunix_vdisk.steps.archive.packing import Packed, Packer, covered_chunks
-from portunix_vdisk.steps.archive.partial import Content, chain, open_partial
+from portunix_vdisk.steps.archive.partial import Content, chain
 from portunix_vdisk.steps.archive.pipeline import Pipeline
+from portunix_vdisk.steps.archive.plan import Export
+from portunix_vdisk.steps.archive.record import Record, document
+from portunix_vdisk.steps.archive.sealing import Piece, Vault
+from portunix_vdisk.steps.archive.target import open_target
 from portunix_vdisk.steps.archive.writer import Appender
-from portunix_vdisk.steps.durable import identity_of, partial_of
 from portunix_vdisk.steps.step import Context, Json
 
 
 @dataclass(frozen=True, slots=True)
-class Export:
-    """What is exported to where."""
+class _Held:
+    """Where the content of some digest is."""
 
-    image: Path
-    output: Path
-    disk: DiskFacts
-
-    @property
-    def partial(self) -> Path:
-        """The file that is written until the archive is whole."""
-        return partial_of(self.output)
+    member: str
+    stored: int
+    base: Base | None = None
 
 
 class ExportJob:
-    """One export in this process: the partial archive, what of it holds for the source as it is now, the threads.
+    """One export in this process: the file that is written, what of it holds for the source as it is now, the threads.
 
-    Everything is derived from the partial file and the image when it is opened; nothing else is remembered.
-    A chunk counts as done if a session with the source's present identity stored or confirmed it. What former
-    states of the source left behind serves as content known by digest.
+    Everything is derived from the files when they are opened; nothing else is remembered. A chunk counts as done if a
+    session with the source's present identity stored or confirmed it. What former states of the source left behind
+    serves as content known by digest.
     """
 
     def __init__(self, export: Export, ctx: Context) -> None:
         self.export = export
-        self.source = _identity(export.image)
-        image = ctx.platform.map_image(export.image, export.disk.type)
-        if image.size != export.disk.size:
-            raise Corrupt(f"{export.image} is {image.size} bytes large, but should be {export.disk.size}")
-        self.covered = covered_chunks(image)
-        if image.size > MAX_DISK_SIZE or len(self.covered) > MAX_CHUNKS:
-            raise Refused(f"{export.image} holds more data than an archive can")
-        self.total = sum(extent.length for extent in image.extents)
-        self.members: dict[bytes, tuple[int, Record]] = {}
-        """Payloads by digest, with the offset of their header."""
-        self.current: dict[int, Record] = {}
+        self.source = export.open_source(ctx)
+        self._pipeline: Pipeline[int, Packed] | None = None
+        try:
+            self.covered = covered_chunks(self.source.extents)
+            if self.source.size > MAX_DISK_SIZE or len(self.covered) > MAX_CHUNKS:
+                raise Refused(f"{export.image} holds more data than an archive can")
+            self.total = sum(end - start for start, end in self.source.extents)
+            target = open_target(export.output, export.disk.uuid, export.volume_size, ctx.safe_point)
+        except BaseException:
+            self.source.close()
+            raise
+        self.base, self.former, self.vault = target.base, target.former, target.vault
+        self.appender = Appender(target.file, 0)
+        self.held: dict[bytes, _Held] = {}
+        """Content by digest."""
+        self.current: dict[int, Piece] = {}
         """Chunks by disk offset that hold for the source as it is now."""
-        self.sessions: dict[int, tuple[int, Record, Session]] = {}
+        self.entries: dict[str, Entry] = {}
+        """Members that were written, as the directory will list them."""
+        self.sessions: dict[int, tuple[int, Session]] = {}
+        """Offset of its header in the written file, and the session."""
         self.chains: dict[int, bytes] = {}
-        self._names: set[str] = set()
         self._last_session = 0
         self._session = 0
-        self.header: Header | None = None
-        self.first: Record | None = None
-        descriptor, content = open_partial(export.partial, export.disk.uuid, ctx.safe_point)
-        self.appender = Appender(export.partial, descriptor, 0)
-        self._pipeline: Pipeline[int, Packed] | None = None
-        self._image = -1
-        try:
-            self._image = os.open(export.image, os.O_RDONLY | os.O_CLOEXEC)
-            if content is not None:
-                self._adopt(content)
-        except OSError as error:
-            self.close()
-            raise Failed(f"cannot open {export.image}: {error.strerror}") from error
+        self._begun = False
+        if self.former is not None:
+            for chunk in self.former.reader.index.chunks:
+                self.held.setdefault(chunk.digest, _Held(chunk.member, chunk.stored, chunk.base))
+            self._last_session = max((one.number for one in self.former.reader.sessions()), default=0)
+        if target.content is not None:
+            self._adopt(target.content)
         self.resumed_at = self.appender.end
-        self._packer = Packer(export.image, self._image, image, self.members)
+        self._packer = Packer(self.source, self.held, self.former, export.level)
         self.done = sum(self._packer.data_bytes(offset) for offset in self.covered if offset in self.current)
 
+    @property
+    def generation(self) -> int:
+        """Number of the generation that is written."""
+        return 1 if self.former is None else self.former.generation
+
     def _adopt(self, content: Content) -> None:
-        self.header, self.sessions, self.chains = content.header, content.sessions, content.chains
-        self.first = content.first
-        self.appender.end = content.end
-        self._last_session = max([*content.sessions, *(record.session for _, record in content.chunks)], default=0)
-        for offset, record in content.chunks:
-            if record.stored:
-                self.members.setdefault(record.digest, (offset, record))
-                self._names.add(record.name)
-            _, _, session = content.sessions.get(record.session, (0, None, None))
-            known = record.kind is Kind.ZERO or record.digest in self.members
-            length = chunk_length(record.offset, self.export.disk.size)
-            if session is not None and session.source == self.source and known and record.length == length:
-                self.current[record.offset] = record
+        self._begun, self.chains, self.appender.end = True, content.chains, content.end
+        self._note(0, content.first)
+        for place, record in content.keys:
+            self._note(place, record)
+        for place, record, session in content.sessions.values():
+            self._note(place, record)
+            self.sessions[session.number] = (place, session)
+        numbers = [*content.sessions, *(record.session for _, record, _ in content.chunks)]
+        self._last_session = max([self._last_session, *numbers])
+        for place, record, piece in content.chunks:
+            base = self.former.base_for(piece.offset) if self.former and piece.kind is Kind.PATCH else None
+            if piece.kind not in (Kind.SAME, Kind.ZERO):
+                self.held.setdefault(piece.digest, _Held(record.name, record.stored, base))
+                self._note(place, record)
+            source = self.sessions[record.session][1].source if record.session in self.sessions else None
+            known = piece.kind is Kind.ZERO or piece.digest in self.held
+            length = chunk_length(piece.offset, self.export.disk.size)
+            if source == self.source.identity and known and piece.length == length:
+                self.current[piece.offset] = piece
 
     def is_current(self) -> bool:
-        """Whether image and partial are still those that were opened."""
+        """Whether source and written file are still those that were opened."""
         try:
-            return self._has_its_name() and self.source == identity_of(self.export.image)
-        except OSError:
+            self.source.check()
+        except VdiskError:
             return False
-
-    def _has_its_name(self) -> bool:
-        held, there = os.fstat(self.appender.descriptor), self.export.partial.stat()
-        return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
+        return self.appender.file.is_still_there()
 
     def close(self) -> None:
-        """Stop the threads and release the files; what was written stays. An empty partial is no use and goes."""
+        """Stop the threads and release the files; what was written stays. An empty file is no use and goes."""
         if self._pipeline is not None:
             self._pipeline.close()
-        if self.header is None:
+        if not self._begun and self.appender.file.is_still_there():
             with suppress(OSError):
-                if self._has_its_name():
-                    self.export.partial.unlink()
+                self.appender.file.files[0].unlink()
         self.appender.close()
-        if self._image >= 0:
-            os.close(self._image)
-
-    def check_source(self) -> None:
-        """Raises ``Failed`` if the image was changed while it was read."""
-        if _identity(self.export.image) != self.source:
-            raise Failed(
-                f"{self.export.image} was changed while it was exported",
-                state="what was written so far is kept",
-                hint="run the same command again; only what changed is packed again",
-            )
+        if self.former is not None:
+            self.former.reader.close()
+        self.source.close()
 
     def pack(self, index: int, count: int, ctx: Context) -> Json:
         """Pack what is missing of one range; where the file ends then, and the digest over all headers up to there."""
@@ -158,8 +152,8 @@ class ExportJob:
             self.done += self._packer.data_bytes(offset)
             ctx.update(self.done, self.total)
         ctx.safe_point()
-        self.check_source()
-        if self.header is None:
+        self.source.check()
+        if not self._begun:
             self._begin()
         return {"end": self.appender.end, "last": self.chains[self.appender.end].hex()}
 
@@ -167,17 +161,40 @@ class ExportJob:
         """The index of the whole disk, when everything is packed."""
         chunks = []
         for offset in self.covered:
-            record = self.current[offset]
-            if record.kind is not Kind.ZERO:
-                holder = self.members[record.digest][1]
-                chunks.append(Chunk(offset, record.length, record.digest, holder.name, holder.stored))
+            piece = self.current[offset]
+            if piece.kind is not Kind.ZERO:
+                held = self.held[piece.digest]
+                chunks.append(Chunk(offset, piece.length, piece.digest, held.member, held.stored, held.base))
         disk = self.export.disk
-        return Index(GENERATION, disk, self.source, tuple(chunks), root_of_chunks(disk, chunks))
+        previous = None
+        if self.former is not None:
+            before = self.former.reader.index
+            previous = Previous(before.generation, before.root.hex())
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        root = root_of_chunks(disk, chunks)
+        return Index(self.generation, previous, now, disk, self.source.identity, tuple(chunks), root)
+
+    def session_for_sealing(self) -> int:
+        """A session of this process that may seal: the last one, or a new one. Only where the archive is encrypted."""
+        self._begin()
+        return self._session
 
     def sealed(self, start: int) -> None:
         """Index and directory were written from ``start`` on: they are cut off again if anything is to be added."""
         self.appender.end = start
+        self.entries = {name: one for name, one in self.entries.items() if one.offset < self.base + start}
         self._session = 0
+
+    def write(self, record: Record, payload: bytes) -> None:
+        """Append a member."""
+        former = self.chains.get(self.appender.end, b"")
+        place = self.appender.append(record, payload)
+        self.chains[self.appender.end] = chain(former, record.header())
+        self._note(place, record)
+
+    def _note(self, place: int, record: Record) -> None:
+        if record.name != next_name(self.generation):
+            self.entries[record.name] = Entry(self.base + place, record.stored, record.crc)
 
     def _missing(self, start: int, end: int) -> Iterator[int]:
         inside = range(bisect_left(self.covered, start), bisect_left(self.covered, end))
@@ -199,38 +216,59 @@ class ExportJob:
         if self._session:
             return
         self.appender.cut(self.appender.end)
-        if self.header is None:
-            self.header = Header(str(uuid.uuid4()), self.export.disk.uuid)
-            self.first, payload = document(HEADER_NAME, header_text(self.header), 0)
-            self._append(self.first, payload)
-            self.appender.sync()
+        if not self._begun:
+            self._write_first()
         number = self._last_session + 1
-        if number > 0xFFFF:
-            raise Refused(f"{self.export.partial} was started too often", hint="delete it and export again")
-        session = Session(number, GENERATION, datetime.now(UTC).isoformat(), self.source)
-        record, payload = document(session_name(number), session_text(session), number)
-        self.sessions[number] = (self._append(record, payload), record, session)
+        if number > MAX_NUMBER:
+            raise Refused(f"{self.export.output} was started too often", hint="export to another file")
+        session = Session(number, self.generation, datetime.now(UTC).isoformat(), self.source.identity)
+        written = session if self.vault is None else self.vault.begin(session)
+        self.sessions[number] = (self.appender.end, session)
+        self.write(*document(session_name(number), session_text(written), number))
         self._session = self._last_session = number
 
-    def _store(self, packed: Packed) -> None:
-        kind, payload, crc = packed.kind, packed.payload, packed.crc
-        if payload and packed.digest in self.members:
-            kind, payload, crc = Kind.SAME, b"", 0
-        name = chunk_name(kind, packed.offset)
-        if name in self._names:
-            name = chunk_name(kind, packed.offset, self._session)
-        record = Record(name, kind, self._session, packed.offset, packed.length, packed.digest, len(payload), crc)
-        place = self._append(record, payload)
-        if payload:
-            self.members[packed.digest] = (place, record)
-            self._names.add(name)
-        self.current[packed.offset] = record
+    def _write_first(self) -> None:
+        """The documents that begin a new archive or an update, durably."""
+        if self.former is not None:
+            self.write(*document(next_name(self.generation), update_text(self.former.update())))
+        else:
+            export = self.export
+            header = Header(str(uuid.uuid4()), export.disk.uuid, export.encrypted, None, export.volume_size)
+            keys = b""
+            if export.encrypted:
+                master = MasterKey.new()
+                slot = master.wrap(keyring.new_password(export.output), header.archive_uuid)
+                keyring.add_key(header.archive_uuid, master)
+                self.vault = Vault(master, header.archive_uuid)
+                keys = text_of(slot.to_json())
+            self.write(*document(HEADER_NAME, header_text(header)))
+            if keys:
+                self.write(*document(keys_name(1), keys))
+        self._begun = True
+        self.appender.sync()
 
-    def _append(self, record: Record, payload: bytes) -> int:
-        former = self.chains.get(self.appender.end, b"")
-        place = self.appender.append(record, payload)
-        self.chains[self.appender.end] = chain(former, record.header())
-        return place
+    def _store(self, packed: Packed) -> None:
+        piece, payload, base = packed.piece, packed.payload, packed.base
+        if payload and piece.digest in self.held:
+            piece, payload = Piece(Kind.SAME, piece.offset, piece.length, piece.digest), b""
+        record, payload = self._record(piece, payload)
+        self.write(record, payload)
+        if piece.kind in (Kind.SAME, Kind.ZERO):
+            del self.entries[record.name]
+        else:
+            self.held[piece.digest] = _Held(record.name, record.stored, base)
+        self.current[piece.offset] = piece
+
+    def _record(self, piece: Piece, payload: bytes) -> tuple[Record, bytes]:
+        if self.vault is not None:
+            return self.vault.seal(self._session, piece, payload)
+        name = chunk_name(piece.kind, self.generation, piece.offset)
+        if name in self.entries:
+            name = chunk_name(piece.kind, self.generation, piece.offset, self._session)
+        crc = zlib.crc32(payload)
+        return Record(
+            name, piece.kind, self._session, piece.offset, piece.length, piece.digest, len(payload), crc
+        ), payload
 
 
 _jobs: dict[Path, ExportJob] = {}
@@ -262,12 +300,3 @@ def close_exports() -> None:
     """Release all exports of this process."""
     for output in list(_jobs):
         close_export(output)
-
-
-def _identity(image: Path) -> FileIdentity:
-    try:
-        return identity_of(image)
-    except FileNotFoundError:
-        raise NotFound(f"{image}: no such file") from None
-    except OSError as error:
-        raise Failed(f"cannot read {image}: {error.strerror}") from error

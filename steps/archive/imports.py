@@ -7,11 +7,11 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 from portunix_vdisk.platform.base import BlockImage, ImageType, Platform
 from portunix_vdisk.platform.errors import Failed
+from portunix_vdisk.steps.archive.digest import digest_of
 from portunix_vdisk.steps.archive.index import Chunk
 from portunix_vdisk.steps.archive.layout import CHUNK_SIZE, chunk_length, range_count, range_of
 from portunix_vdisk.steps.archive.packing import covered_chunks
@@ -35,6 +35,7 @@ class Import:
     archive: Path
     partial: Path
     type: ImageType
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ class ImportJob:
         self._unflushed = False
         self._pipeline: Pipeline[_Place, _Ready] | None = None
         with ExitStack() as stack:
-            self.reader = stack.enter_context(ArchiveReader(task.archive))
+            self.reader = stack.enter_context(ArchiveReader(task.archive, task.generation))
             size = self.reader.index.disk.size
             image = platform.map_image(task.partial, task.type)
             if image.size != size:
@@ -82,7 +83,7 @@ class ImportJob:
                     f"{task.partial} is a disk of {image.size} bytes, the archive holds one of {size}",
                     hint="delete that file and import again",
                 )
-            self._touched = set(covered_chunks(image))
+            self._touched = set(covered_chunks((one.start, one.start + one.length) for one in image.extents))
             self._image: BlockImage = stack.enter_context(platform.open_image(task.partial, task.type, writable=True))
             self._stack = stack.pop_all()
         places = {offset: _Place(offset, chunk_length(offset, size), None) for offset in self._touched}
@@ -139,7 +140,7 @@ class ImportJob:
                 there = self._image.read(place.offset, place.length)
             if place.chunk is None:
                 return _Ready(place, there == _ZERO_CHUNK[: place.length], b"", ())
-            if sha256(there).digest() == place.chunk.digest:
+            if digest_of(there) == place.chunk.digest:
                 return _Ready(place, True, b"", ())
         assert place.chunk is not None
         data = self.reader.plain(place.chunk)

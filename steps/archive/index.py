@@ -5,18 +5,19 @@ Every reading function raises ``Corrupt`` for anything but what the format says.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import zstandard
+from blake3 import blake3
 
-from portunix_vdisk.platform.base import FileIdentity
 from portunix_vdisk.platform.errors import Corrupt
 from portunix_vdisk.steps.archive.documents import (
     DiskFacts,
     field,
+    hex_bytes,
+    identity_json,
     parse_disk,
     parse_identity,
     parse_json,
@@ -24,41 +25,62 @@ from portunix_vdisk.steps.archive.documents import (
 )
 from portunix_vdisk.steps.archive.layout import (
     CHUNK_SIZE,
-    GENERATION,
     MAX_CHUNKS,
+    MAX_NUMBER,
     MEMBER,
     VERSION,
     Kind,
     NewerVersion,
     chunk_length,
+    kind_of,
     stored_sane,
 )
 from portunix_vdisk.steps.archive.merkle import root_of
+from portunix_vdisk.steps.source import SourceIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The whole chunk that a patch is against. An empty ``member``: the base archive holds it."""
+
+    member: str
+    stored: int
+    digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One row of the index: which member holds the chunk at ``offset`` of the disk."""
+    """One row of the index: which member holds the chunk at ``offset`` of the disk.
+
+    An empty ``member``: the archive that this delta is against holds it. With a ``base`` the member is a patch.
+    """
 
     offset: int
     length: int
     digest: bytes
     member: str
     stored: int
+    base: Base | None = None
 
-    @property
-    def kind(self) -> Kind:
-        """How the member holds it."""
-        return Kind.RAW if self.member.endswith(".raw") else Kind.ZSTD
+
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """The generation before."""
+
+    generation: int
+    root: str
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The last document: the whole disk."""
+    """The last document of a generation: the whole disk."""
 
     generation: int
+    previous: Previous | None
+    finished: str
+    """When the generation was finished, ISO 8601."""
     disk: DiskFacts
-    source: FileIdentity
+    source: SourceIdentity
     chunks: tuple[Chunk, ...]
     root: bytes
 
@@ -67,24 +89,39 @@ class Index:
         """Plain bytes in chunks that are not all zero."""
         return sum(chunk.length for chunk in self.chunks)
 
+    def members(self) -> Iterator[tuple[str, int]]:
+        """Every member that this generation needs, with its stored length; often more than once."""
+        for chunk in self.chunks:
+            if chunk.member:
+                yield chunk.member, chunk.stored
+            if chunk.base is not None and chunk.base.member:
+                yield chunk.base.member, chunk.base.stored
+
 
 def index_text(index: Index) -> bytes:
     """The index: valid JSON, with each chunk on a line of its own so that it can be read line by line."""
     head = {
         "version": VERSION,
         "generation": index.generation,
-        "previous": None,
+        "previous": asdict(index.previous) if index.previous else None,
+        "finished": index.finished,
         "disk": asdict(index.disk),
-        "source": asdict(index.source),
+        "source": identity_json(index.source),
         "data_bytes": index.data_bytes,
         "root": index.root.hex(),
     }
-    rows = ",\n".join(
-        f'[{chunk.offset},{chunk.length},"{chunk.digest.hex()}","{chunk.member}",{chunk.stored}]'
-        for chunk in index.chunks
-    )
+    rows = ",\n".join(map(_row, index.chunks))
     end = "\n]}\n" if rows else "]}\n"
     return (json.dumps(head)[:-1] + ', "chunks": [\n' + rows + end).encode()
+
+
+def _row(chunk: Chunk) -> str:
+    base = f',{_holder(chunk.base.member, chunk.base.stored)},"{chunk.base.digest.hex()}"' if chunk.base else ""
+    return f'[{chunk.offset},{chunk.length},"{chunk.digest.hex()}",{_holder(chunk.member, chunk.stored)}{base}]'
+
+
+def _holder(member: str, stored: int) -> str:
+    return f'"{member}",{stored}' if member else "null,0"
 
 
 def compress_index(plain: bytes) -> bytes:
@@ -92,7 +129,7 @@ def compress_index(plain: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=9, write_checksum=True, write_content_size=True).compress(plain)
 
 
-def parse_index(payload: bytes, length: int, digest: bytes) -> Index:
+def parse_index(payload: bytes, length: int, digest: bytes, generation: int) -> Index:
     """Read a stored index and check everything in it that can be checked without the rest of the file.
 
     ``length`` and ``digest`` are what the member's header says about the plain index.
@@ -104,8 +141,10 @@ def parse_index(payload: bytes, length: int, digest: bytes) -> Index:
     if not head_line.endswith(b'"chunks": ['):
         raise Corrupt("the archive's index is damaged: no list of chunks")
     head = parse_object(head_line + b"]}", "the archive's index")
-    if field(head, "version", int) != VERSION or field(head, "generation", int) != GENERATION:
+    if field(head, "version", int) != VERSION:
         raise NewerVersion("the archive's index has a newer version", hint="update portunix-vdisk")
+    if field(head, "generation", int) != generation:
+        raise Corrupt("the archive's index belongs to another generation than its name says")
     disk = parse_disk(field(head, "disk", dict))
     chunks: list[Chunk] = []
     for line in pieces:
@@ -119,7 +158,13 @@ def parse_index(payload: bytes, length: int, digest: bytes) -> Index:
     if any(pieces):
         raise Corrupt("the archive's index goes on after its end")
     index = Index(
-        GENERATION, disk, parse_identity(field(head, "source", dict)), tuple(chunks), root_of_chunks(disk, chunks)
+        generation,
+        _previous(head.get("previous"), generation),
+        field(head, "finished", str),
+        disk,
+        parse_identity(field(head, "source", dict)),
+        tuple(chunks),
+        root_of_chunks(disk, chunks),
     )
     if field(head, "root", str) != index.root.hex() or field(head, "data_bytes", int) != index.data_bytes:
         raise Corrupt("the archive's index does not agree with its own root")
@@ -132,7 +177,7 @@ def root_of_chunks(disk: DiskFacts, chunks: Sequence[Chunk]) -> bytes:
 
 
 def _lines(payload: bytes, length: int, digest: bytes) -> Iterator[bytes]:
-    total, plain, rest = 0, hashlib.sha256(), b""
+    total, plain, rest = 0, blake3(), b""
     try:
         with zstandard.ZstdDecompressor(max_window_size=1 << 23).stream_reader(payload) as stream:
             while piece := stream.read(1 << 16):
@@ -148,31 +193,48 @@ def _lines(payload: bytes, length: int, digest: bytes) -> Iterator[bytes]:
         raise Corrupt("the archive's index is damaged")
 
 
+def _previous(given: object, generation: int) -> Previous | None:
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise Corrupt("the archive's index is damaged: no former generation where one belongs")
+    previous = Previous(field(given, "generation", int), field(given, "root", str))
+    if not 0 < previous.generation < generation <= MAX_NUMBER:
+        raise Corrupt("the archive's index is damaged: impossible former generation")
+    return previous
+
+
 def _chunk(line: bytes, disk_size: int, former: int) -> Chunk:
     row = parse_json(line, "the archive's index") if len(line) <= 512 else None
-    if not isinstance(row, list) or len(row) != 5 or [type(cell) for cell in row] != [int, int, str, str, int]:
+    if not isinstance(row, list) or len(row) not in (5, 8) or [type(cell) for cell in row[:3]] != [int, int, str]:
         raise Corrupt("the archive's index is damaged: a row that describes no chunk")
-    offset, length, digest, member, stored = row
-    match = MEMBER.fullmatch(member)
-    if (
-        not former < offset < disk_size
-        or offset % CHUNK_SIZE
-        or length != chunk_length(offset, disk_size)
-        or match is None
-        or match["kind"] not in ("zst", "raw")
-    ):
+    offset, length, digest = row[:3]
+    if not former < offset < disk_size or offset % CHUNK_SIZE or length != chunk_length(offset, disk_size):
         raise Corrupt(f"the archive's index is damaged: impossible chunk at offset {offset}")
-    chunk = Chunk(offset, length, _hex(digest), member, stored)
-    if not stored_sane(chunk.kind, length, stored):
-        raise Corrupt(f"the archive's index is damaged: impossible size of the chunk at offset {offset}")
-    return chunk
+    patched = len(row) == 8
+    member = _member(row[3], row[4], length, (Kind.PATCH,) if patched else (Kind.ZSTD, Kind.RAW))
+    base = None
+    if patched:
+        whole = _member(row[5], row[6], length, (Kind.ZSTD, Kind.RAW))
+        base = Base(*whole, _digest(row[7]))
+        if not member[0]:
+            raise Corrupt(f"the archive's index is damaged: no patch at offset {offset}")
+    return Chunk(offset, length, _digest(digest), *member, base)
 
 
-def _hex(text: str) -> bytes:
-    try:
-        digest = bytes.fromhex(text)
-    except ValueError:
-        digest = b""
-    if len(digest) != 32 or digest.hex() != text:
+def _member(name: object, stored: object, length: int, kinds: tuple[Kind, ...]) -> tuple[str, int]:
+    """Name and stored length of a member that may be of one of these kinds or sealed; an empty name for null."""
+    if name is None and stored == 0:
+        return "", 0
+    if isinstance(name, str) and type(stored) is int and MEMBER.fullmatch(name):
+        kind = kind_of(name)
+        if (kind in kinds or name.startswith("sealed/")) and stored_sane(kind, length, stored):
+            return name, stored
+    raise Corrupt("the archive's index is damaged: a row with an impossible member")
+
+
+def _digest(text: object) -> bytes:
+    digest = hex_bytes(text) if isinstance(text, str) else b""
+    if len(digest) != 32:
         raise Corrupt("the archive's index is damaged: no digest where one belongs")
     return digest

@@ -5,22 +5,23 @@ A binary Merkle tree over the chunks that are not zero, with domain separation a
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from collections.abc import Iterable
+
+from portunix_vdisk.steps.archive.digest import digest_of
 
 _LEAF = struct.Struct("<cQI32s")
 
 
 def root_of(disk_size: int, chunks: Iterable[tuple[int, int, bytes]]) -> bytes:
-    """Root of a disk of ``disk_size`` bytes with chunks ``(offset, length, SHA-256)`` in ascending order.
+    """Root of a disk of ``disk_size`` bytes with chunks ``(offset, length, digest)`` in ascending order.
 
     leaf = H(00 || u64 offset || u32 length || digest), node = H(01 || left || right), an odd node moves up as it is,
-    root = H(02 || u64 disk size || top), top = 32 zero bytes when there is no chunk; H = SHA-256, little endian.
+    root = H(02 || u64 disk size || top), top = 32 zero bytes when there is no chunk; H = BLAKE3, little endian.
     """
-    level = [hashlib.sha256(_LEAF.pack(b"\0", *chunk)).digest() for chunk in chunks]
+    level = [digest_of(_LEAF.pack(b"\0", *chunk)) for chunk in chunks]
     while len(level) > 1:
-        nodes = [hashlib.sha256(b"\1" + level[i] + level[i + 1]).digest() for i in range(0, len(level) - 1, 2)]
+        nodes = [digest_of(b"\1" + level[i] + level[i + 1]) for i in range(0, len(level) - 1, 2)]
         level = nodes + level[-1:] if len(level) % 2 else nodes
     top = level[0] if level else bytes(32)
-    return hashlib.sha256(b"\2" + struct.pack("<Q", disk_size) + top).digest()
+    return digest_of(b"\2" + struct.pack("<Q", disk_size) + top)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,17 @@ from typing import Final
 
 from portunix_vdisk.platform.base import FileIdentity
 from portunix_vdisk.platform.errors import BadUsage, Corrupt, NotFound, Refused
-from portunix_vdisk.steps.archive.export import Export, close_export, job_of, open_export
+from portunix_vdisk.steps.archive.commit import next_of
+from portunix_vdisk.steps.archive.documents import Header
+from portunix_vdisk.steps.archive.export import close_export, job_of, open_export
+from portunix_vdisk.steps.archive.keyring import has_key, key_of
 from portunix_vdisk.steps.archive.layout import NewerVersion, NotAnArchive, range_count
 from portunix_vdisk.steps.archive.partial import Content, read_back
+from portunix_vdisk.steps.archive.plan import Export
+from portunix_vdisk.steps.archive.sealing import Vault
+from portunix_vdisk.steps.archive.storage import ArchiveFile, exists, volumes_of
 from portunix_vdisk.steps.durable import identity_of, partial_of
+from portunix_vdisk.steps.source import SourceIdentity
 from portunix_vdisk.steps.step import Context, Json
 
 _MARGIN: Final = 16 << 20
@@ -36,10 +42,6 @@ class Scan:
             raise NotFound(f"{output.parent}: no such folder", hint=f"mkdir -p {output.parent}")
         if output.is_dir():
             raise BadUsage(f"{output} is a folder", hint=f"name a file: {output / self.export.disk.name}.zip")
-        if output.exists() and not (self.export.partial.exists() and output.samefile(self.export.partial)):
-            raise Refused(
-                f"{output} exists", state="it was not touched", hint="choose another output or move that file"
-            )
         job = open_export(self.export, ctx)
         left = job.total - job.done
         if left and ctx.platform.free_space(output.parent) < min(left, _MARGIN):
@@ -51,6 +53,7 @@ class Scan:
             "data_bytes": job.total,
             "done_bytes": job.done,
             "partial_bytes": job.appender.end,
+            "generation": job.generation,
             "ranges": range_count(self.export.disk.size),
         }
 
@@ -79,7 +82,7 @@ class Pack:
 _scans: dict[Path, tuple[FileIdentity, Content]] = {}
 
 
-def pack_is_done(output: Path, result: object, source: FileIdentity) -> bool:
+def pack_is_done(output: Path, result: object, source: SourceIdentity) -> bool:
     """Whether what a :class:`Pack` step once returned still holds for the partial file (or the finished archive).
 
     True if the file's headers, up to the offset the result names, are the same as then, and the last session before it
@@ -92,30 +95,33 @@ def pack_is_done(output: Path, result: object, source: FileIdentity) -> bool:
         return False
     job = job_of(output)
     if job is not None and job.is_current():
-        chains, sessions = job.chains, job.sessions
+        chains, sessions = job.chains, list(job.sessions.values())
     elif (content := _scan(output)) is not None:
-        chains, sessions = content.chains, content.sessions
+        chains, sessions = content.chains, [(place, session) for place, _, session in content.sessions.values()]
     else:
         return False
-    former = [(offset, session) for offset, _, session in sessions.values() if offset < end]
+    former = [(offset, session) for offset, session in sessions if offset < end]
     if not former or max(former, key=lambda item: item[0])[1].source != source:
         return False
     return end in chains and chains[end].hex() == last
 
 
+def _vault(header: Header | None) -> Vault | None:
+    """The ciphers of an encrypted archive whose key is at hand; without them nothing can be told to be done."""
+    if header is None or not header.encrypted or not has_key(header.archive_uuid):
+        return None
+    return Vault(key_of(header.archive_uuid, Path()), header.archive_uuid)
+
+
 def _scan(output: Path) -> Content | None:
-    partial = partial_of(output)
-    path = partial if partial.exists() else output
+    path = next((one for one in (partial_of(output), next_of(output)) if exists(one)), output)
     try:
-        identity = identity_of(path)
+        identity = identity_of(volumes_of(path)[-1])
         if path in _scans and _scans[path][0] == identity:
             return _scans[path][1]
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            content = read_back(descriptor, payloads=False)
-        finally:
-            os.close(descriptor)
-    except (OSError, NotAnArchive, NewerVersion, Corrupt):
+        with ArchiveFile(path) as file:
+            content = read_back(file, payloads=False, vault=_vault)
+    except (OSError, IndexError, NotAnArchive, NewerVersion, Corrupt):
         return None
     _scans[path] = identity, content
     return content

@@ -2,48 +2,52 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import threading
-import zlib
 from bisect import bisect_right
-from collections.abc import Container, Sequence
-from contextlib import suppress
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import zstandard
 
-from portunix_vdisk.platform.base import Extent, ImageMap
-from portunix_vdisk.platform.errors import Failed
+from portunix_vdisk.platform.errors import Corrupt
+from portunix_vdisk.steps.archive.digest import digest_of
+from portunix_vdisk.steps.archive.index import Base
 from portunix_vdisk.steps.archive.layout import CHUNK_SIZE, Kind, chunk_length
+from portunix_vdisk.steps.archive.patch import make_patch
+from portunix_vdisk.steps.archive.sealing import Piece
+from portunix_vdisk.steps.source import Source
 
 LEVEL: Final = 3
+STORE: Final = 0
+"""The level that compresses nothing."""
 _ZEROS: Final = bytes(CHUNK_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """One chunk, ready to be written. ``kind`` SAME: the digest was known, there is no payload."""
+    """One chunk, ready to be written. Kind SAME: the digest was known, there is no payload."""
 
-    offset: int
-    length: int
-    digest: bytes
-    kind: Kind
+    piece: Piece
     payload: bytes
-    crc: int
+    base: Base | None = None
 
 
-def covered_chunks(image: ImageMap) -> list[int]:
-    """Offsets of all chunks that have data, ascending."""
+class Former(Protocol):
+    """Former states of chunks, to make patches against."""
+
+    def base_at(self, offset: int) -> tuple[Base, bytes] | None:
+        """The whole chunk that the archive has for this place, and its content. Raises ``Corrupt``."""
+
+
+def covered_chunks(extents: Iterable[tuple[int, int]]) -> list[int]:
+    """Offsets of all chunks that have data, ascending, from start and end of each run of data."""
     offsets: list[int] = []
-    for extent in image.extents:
-        first = extent.start // CHUNK_SIZE
+    for start, end in extents:
+        first = start // CHUNK_SIZE
         if offsets and offsets[-1] // CHUNK_SIZE == first:
             first += 1
-        end = -(-(extent.start + extent.length) // CHUNK_SIZE)
-        offsets.extend(chunk * CHUNK_SIZE for chunk in range(first, end))
+        offsets.extend(chunk * CHUNK_SIZE for chunk in range(first, -(-end // CHUNK_SIZE)))
     return offsets
 
 
@@ -52,92 +56,82 @@ class _Local(threading.local):
 
     def __init__(self) -> None:
         self.buffer = bytearray(CHUNK_SIZE)
-        self.compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True)
+        self.compressors: dict[int, zstandard.ZstdCompressor] = {}
+
+    def compressor(self, level: int) -> zstandard.ZstdCompressor:
+        if level not in self.compressors:
+            made = zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
+            self.compressors = {level: made}
+        return self.compressors[level]
 
 
 class Packer:
-    """Reads, hashes and compresses chunks of an image file; usable from several threads.
+    """Reads, hashes and compresses chunks of a source; usable from several threads.
 
     Args:
-        path: the image, for messages.
-        descriptor: the image file, opened for reading.
-        image: where its data lies.
-        known: digests whose payload is in the archive already; it may grow while threads look into it.
+        source: what is read.
+        known: digests whose content is in the archive already; it may grow while threads look into it.
+        former: what patches are made against; None for none.
+        level: zstd's level, or :data:`STORE`; it may be changed at any time.
     """
 
-    def __init__(self, path: Path, descriptor: int, image: ImageMap, known: Container[bytes]) -> None:
-        self._path = path
-        self._descriptor = descriptor
-        self._size = image.size
-        self._extents: Sequence[Extent] = image.extents
-        self._ends = [extent.start + extent.length for extent in image.extents]
+    def __init__(
+        self, source: Source, known: Container[bytes], former: Former | None = None, level: int = LEVEL
+    ) -> None:
+        self._source = source
+        self._ends = [end for _, end in source.extents]
         self._known = known
+        self._former = former
+        self.level = level
         self._local = _Local()
 
     def pack(self, offset: int) -> Packed:
         """The chunk at ``offset``. Raises ``Failed`` when it can't be read."""
-        length = chunk_length(offset, self._size)
+        length = chunk_length(offset, self._source.size)
         buffer = self._local.buffer
         if length != CHUNK_SIZE:
             buffer = bytearray(length)
-        self._read(offset, length, buffer)
+        self._source.read_into(offset, buffer)
         if buffer == _ZEROS[:length]:
-            return Packed(offset, length, bytes(32), Kind.ZERO, b"", 0)
-        digest = hashlib.sha256(buffer).digest()
+            return Packed(Piece(Kind.ZERO, offset, length, bytes(32)), b"")
+        digest = digest_of(buffer)
         if digest in self._known:
-            return Packed(offset, length, digest, Kind.SAME, b"", 0)
-        payload, kind = self._local.compressor.compress(buffer), Kind.ZSTD
-        if len(payload) >= length - length // 32:
-            payload, kind = bytes(buffer), Kind.RAW
-        return Packed(offset, length, digest, kind, payload, zlib.crc32(payload))
+            return Packed(Piece(Kind.SAME, offset, length, digest), b"")
+        return self._patched(offset, buffer, digest) or self._whole(offset, buffer, digest)
 
     def data_bytes(self, offset: int) -> int:
         """How many bytes of the chunk at ``offset`` are data and not hole."""
-        end = offset + chunk_length(offset, self._size)
-        return sum(stop - start for start, stop, _ in self._pieces(offset, end))
+        end, found = offset + chunk_length(offset, self._source.size), 0
+        for number in range(bisect_right(self._ends, offset), len(self._ends)):
+            first, last = self._source.extents[number]
+            if first >= end:
+                break
+            found += min(last, end) - max(first, offset)
+        return found
 
     def announce(self, offset: int) -> None:
         """Let the system read the chunk at ``offset`` into its cache meanwhile."""
-        for start, stop, place in self._pieces(offset, offset + chunk_length(offset, self._size)):
-            with suppress(OSError):  # only advice
-                os.posix_fadvise(self._descriptor, place, stop - start, os.POSIX_FADV_WILLNEED)
+        self._source.announce(offset, chunk_length(offset, self._source.size))
 
-    def _pieces(self, offset: int, end: int) -> list[tuple[int, int, int]]:
-        """Data between two disk offsets: start and end on the disk, offset in the image file."""
-        pieces = []
-        for number in range(bisect_right(self._ends, offset), len(self._extents)):
-            extent = self._extents[number]
-            if extent.start >= end:
-                break
-            start, stop = max(extent.start, offset), min(extent.start + extent.length, end)
-            pieces.append((start, stop, extent.offset + start - extent.start))
-        return pieces
+    def _whole(self, offset: int, buffer: bytearray, digest: bytes) -> Packed:
+        length = len(buffer)
+        if self.level != STORE:
+            payload = self._local.compressor(self.level).compress(buffer)
+            if len(payload) < length - length // 32:
+                return Packed(Piece(Kind.ZSTD, offset, length, digest), payload)
+        return Packed(Piece(Kind.RAW, offset, length, digest), bytes(buffer))
 
-    def _read(self, offset: int, length: int, buffer: bytearray) -> None:
-        filled = 0
-        with memoryview(buffer) as view:
-            for start, stop, place in self._pieces(offset, offset + length):
-                if start - offset > filled:
-                    view[filled : start - offset] = _ZEROS[: start - offset - filled]
-                self._read_piece(view[start - offset : stop - offset], place, start)
-                filled = stop - offset
-            if filled < length:
-                view[filled:length] = _ZEROS[: length - filled]
-
-    def _read_piece(self, view: memoryview, place: int, start: int) -> None:
-        while view:
-            try:
-                got = os.preadv(self._descriptor, [view], place)
-            except OSError as error:
-                raise Failed(
-                    f"cannot read {self._path} at byte {place} (disk offset {start}): {error.strerror}",
-                    state="what was written so far is kept",
-                    hint="check the disk that holds the image, then run the same command to continue",
-                ) from error
-            if got == 0:
-                raise Failed(
-                    f"{self._path} ends before byte {place}: it was changed while it was read",
-                    state="what was written so far is kept",
-                    hint="run the same command to continue",
-                )
-            view, place, start = view[got:], place + got, start + got
+    def _patched(self, offset: int, buffer: bytearray, digest: bytes) -> Packed | None:
+        """The chunk as a patch, where a former state is at hand of which at least half is still the same."""
+        try:
+            found = self._former.base_at(offset) if self._former is not None else None
+        except Corrupt:
+            return None  # what can't be read is no base; the whole chunk is stored, and verifying names the damage
+        if found is None or len(found[1]) != len(buffer):
+            return None
+        base, former = found
+        patch = make_patch(former, base.digest, buffer, len(buffer) // 2)
+        if patch is None:
+            return None
+        payload = self._local.compressor(max(self.level, LEVEL)).compress(patch)
+        return Packed(Piece(Kind.PATCH, offset, len(buffer), digest), payload, base)

@@ -2,55 +2,60 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from hashlib import sha256
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
-import zstandard
-
 from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound, VdiskError
-from portunix_vdisk.steps.archive.directory import Directory, Entry, read_directory
-from portunix_vdisk.steps.archive.documents import Header, parse_session_text
-from portunix_vdisk.steps.archive.files import read_up_to
+from portunix_vdisk.steps.archive.digest import digest_of
+from portunix_vdisk.steps.archive.directory import Directory, Entry, last_whole_directory
+from portunix_vdisk.steps.archive.documents import Header, Session, parse_object, parse_session_text
 from portunix_vdisk.steps.archive.index import Chunk, Index, parse_index
-from portunix_vdisk.steps.archive.layout import (
-    GENERATION,
-    HEADER_NAME,
-    MAX_HEADER,
-    Kind,
-    NotAnArchive,
-    Record,
-    index_name,
-    parse_header,
-)
-from portunix_vdisk.steps.archive.members import check_payload, read_first, read_member
+from portunix_vdisk.steps.archive.keyring import key_of
+from portunix_vdisk.steps.archive.keys import KeySlot
+from portunix_vdisk.steps.archive.layout import HEADER_NAME, Kind, NotAnArchive
+from portunix_vdisk.steps.archive.members import check_payload, decompress, numbered, read_first, read_member
+from portunix_vdisk.steps.archive.patch import apply_patch, base_digest, longest_patch
+from portunix_vdisk.steps.archive.record import MAX_HEADER, Record, parse_header
+from portunix_vdisk.steps.archive.sealing import Piece, Vault, piece_of
+from portunix_vdisk.steps.archive.storage import ArchiveFile, Prefix, Readable, whole_path
+
+_GET_ANOTHER = "copy the archive again or use another export"
 
 
 class ArchiveReader:
-    """An archive opened for reading; a context manager. Reading chunks is safe from several threads.
+    """One generation of an archive opened for reading; a context manager. Reading chunks is safe from several threads.
 
     Opening checks the first document, the directory and the index. Raises ``NotFound``, ``NotAnArchive``,
-    ``NewerVersion``, ``Corrupt``, and ``Failed`` for errors of the system.
+    ``NewerVersion``, ``Corrupt``, ``Locked`` (encrypted, and its key isn't on the keyring), and ``Failed`` for
+    errors of the system.
+
+    Args:
+        path: the archive; of volumes the name without number, or the first one.
+        generation: the newest one if None.
+        file: its bytes, where they aren't simply those at ``path``; closed by whoever opened it.
     """
 
     header: Header
     directory: Directory
+    generations: list[int]
+    """Numbers of the generations in the archive, ascending."""
     index: Index
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, generation: int | None = None, *, file: Readable | None = None) -> None:
         self.path = path
-        with _naming(path):
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            with _naming(path):
-                self._open()
-        except BaseException:
-            os.close(self._descriptor)
-            raise
+        self._stack = ExitStack()
+        with _naming(path), self._stack as stack:
+            try:
+                self.file = file or stack.enter_context(ArchiveFile(whole_path(path)))
+            except OSError as error:
+                if error.strerror == "not a regular file":
+                    raise NotAnArchive("not a file") from error
+                raise
+            self._open(generation)
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> ArchiveReader:
         return self
@@ -62,35 +67,79 @@ class ArchiveReader:
 
     def close(self) -> None:
         """Release the file."""
-        os.close(self._descriptor)
+        self._stack.close()
 
-    def _open(self) -> None:
-        status = os.fstat(self._descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise NotAnArchive("not a file")
-        self.size = status.st_size
-        first, self.header = read_first(self._descriptor)
-        self.directory = read_directory(self._descriptor, self.size)
-        if self._entry(HEADER_NAME) != Entry(0, first.stored, first.crc):
+    @property
+    def size(self) -> int:
+        """Length of the archive in bytes, without an update that was cut off."""
+        return self.directory.end
+
+    def _open(self, generation: int | None) -> None:
+        first, self.header = read_first(self.file)
+        whole = self.file.size
+        self.directory = last_whole_directory(self.file)
+        self.cut_off = whole - self.directory.end
+        """Bytes behind the archive that an update left which was cut off."""
+        if self.cut_off:
+            self.file = Prefix(self.file, self.directory.end)
+        if self.directory.entries[HEADER_NAME] != Entry(0, first.stored, first.crc):
             raise Corrupt("the archive's directory does not begin with its first document")
-        name = index_name(GENERATION)
-        entry = self._entry(name)
-        record, payload = read_member(self._descriptor, entry.offset, name)
-        _compare(record, entry)
-        self.index = parse_index(payload, record.length, record.digest)
+        self.vault: Vault | None = None
+        if self.header.encrypted:
+            self.vault = Vault(key_of(self.header.archive_uuid, self.path), self.header.archive_uuid)
+            for session in self.sessions():
+                self.vault.learn(session)
+        self._indexes = dict(numbered(self.directory.entries, "index"))
+        self.generations = list(self._indexes)
+        if not self.generations:
+            raise Corrupt("the archive has no index", hint=_GET_ANOTHER)
+        self.index = self.read_index(self.generations[-1] if generation is None else generation)
         if self.index.disk.uuid != self.header.disk_uuid:
             raise Corrupt("the archive's index belongs to another disk than its first document")
-        for chunk in self.index.chunks:
-            if self._entry(chunk.member).stored != chunk.stored:
-                raise Corrupt(f"index and directory of the archive disagree about {chunk.member}")
+        for member, stored in self.index.members():
+            if self._entry(member).stored != stored:
+                raise Corrupt(f"index and directory of the archive disagree about {member}")
+
+    def key_slot(self) -> KeySlot:
+        """What turns a password into the archive's key. Raises ``Corrupt``, ``OSError``."""
+        return read_key_slot(self.file, self.directory)
+
+    def sessions(self) -> Iterator[Session]:
+        """All session documents. Raises ``Corrupt``, ``OSError``."""
+        for number, name in numbered(self.directory.entries, "session"):
+            record, payload = read_member(self.file, self._entry(name).offset, name)
+            _compare(record, self._entry(name))
+            check_payload(record, payload)
+            session = parse_session_text(payload)
+            if session.number != number or (not session.salt) == self.header.encrypted:
+                raise Corrupt(f"member {name} of the archive is damaged")
+            yield session
+
+    def read_index(self, generation: int) -> Index:
+        """The index of a generation. Raises ``NotFound``, ``Corrupt``."""
+        name = self._indexes.get(generation)
+        if name is None:
+            kept = ", ".join(map(str, self.generations))
+            raise NotFound(f"the archive has no generation {generation}", hint=f"it has: {kept}")
+        piece, payload = self._member(name)
+        return parse_index(payload, piece.length, piece.digest, generation)
 
     def plain(self, chunk: Chunk) -> bytes:
         """The bytes of a chunk of the index. Raises ``Corrupt`` naming archive, member and offset; ``Failed``."""
         with _naming(self.path, f"chunk at disk offset {chunk.offset}: "):
-            record, payload = read_member(self._descriptor, self._entry(chunk.member).offset, chunk.member)
-            self._check(chunk, record)
-            data = payload if record.kind is Kind.RAW else _decompress(payload, chunk)
-            if sha256(data).digest() != chunk.digest:
+            if not chunk.member:
+                raise Corrupt("the archive that this delta was made against is missing")
+            piece, payload = self._member(chunk.member, chunk.stored)
+            if chunk.base is None:
+                data = self._whole(chunk.member, piece, payload, chunk.length, chunk.digest)
+            else:
+                self._agree(chunk.member, piece, (Kind.PATCH,), chunk.length, chunk.digest)
+                patch = decompress(payload, longest_patch(chunk.length), f"member {chunk.member}", exactly=False)
+                if base_digest(patch) != chunk.base.digest:
+                    raise Corrupt(f"member {chunk.member} is a patch against another chunk", hint=_GET_ANOTHER)
+                base = chunk.base
+                data = apply_patch(self._base(base.member, base.stored, base.digest, chunk.length), patch)
+            if digest_of(data) != chunk.digest:
                 raise Corrupt(f"the content of member {chunk.member} is damaged", hint=_GET_ANOTHER)
             return data
 
@@ -100,23 +149,56 @@ class ArchiveReader:
         ``poll`` is called often and may raise.
         """
         with _naming(self.path):
-            for name, entry in self.directory.entries.items():
-                if name.startswith("session-"):
-                    record, payload = read_member(self._descriptor, entry.offset, name)
-                    _compare(record, entry)
-                    check_payload(record, payload)
-                    parse_session_text(payload)
+            list(self.sessions())
             for number, chunk in enumerate(self.index.chunks):
                 if not number % 256:
                     poll()
-                record = parse_header(read_up_to(self._descriptor, self._entry(chunk.member).offset, MAX_HEADER))
-                self._check(chunk, record)
+                if not chunk.member:
+                    continue
+                record = parse_header(self.file.read(self._entry(chunk.member).offset, MAX_HEADER))
+                if record.name != chunk.member:
+                    raise Corrupt(f"the archive holds member {record.name} where {chunk.member} should be")
+                _compare(record, self._entry(chunk.member))
+                if record.kind is not Kind.SEALED:
+                    kinds = (Kind.PATCH,) if chunk.base else (Kind.ZSTD, Kind.RAW)
+                    self._agree(chunk.member, piece_of(record), kinds, chunk.length, chunk.digest)
 
-    def _check(self, chunk: Chunk, record: Record) -> None:
-        _compare(record, self._entry(chunk.member))
-        told = (record.name, record.kind, record.length, record.digest, record.stored)
-        if told != (chunk.member, chunk.kind, chunk.length, chunk.digest, chunk.stored):
-            raise Corrupt(f"index and header of member {chunk.member} disagree", hint=_GET_ANOTHER)
+    def alive(self, generations: Sequence[int]) -> dict[str, Entry]:
+        """All members that these generations need, documents included. Raises ``Corrupt``, ``OSError``."""
+        names = {name for name in self.directory.entries if not name.startswith(("chunks/", "sealed/", "index-"))}
+        for generation in generations:
+            names.add(self._indexes[generation])
+            index = self.index if generation == self.index.generation else self.read_index(generation)
+            names.update(member for member, _ in index.members())
+        return {name: self._entry(name) for name in names}
+
+    def _base(self, member: str, stored: int, digest: bytes, length: int) -> bytes:
+        if not member:
+            raise Corrupt("the archive that this delta was made against is missing")
+        piece, payload = self._member(member, stored)
+        return self._whole(member, piece, payload, length, digest)
+
+    def _whole(self, member: str, piece: Piece, payload: bytes, length: int, digest: bytes) -> bytes:
+        """The plain content of a member that holds a whole chunk."""
+        self._agree(member, piece, (Kind.ZSTD, Kind.RAW), length, digest)
+        return payload if piece.kind is Kind.RAW else decompress(payload, length, f"member {member}")
+
+    def _agree(self, member: str, piece: Piece, kinds: tuple[Kind, ...], length: int, digest: bytes) -> None:
+        if piece.kind not in kinds or (piece.length, piece.digest) != (length, digest):
+            raise Corrupt(f"index and header of member {member} disagree", hint=_GET_ANOTHER)
+
+    def _member(self, name: str, stored: int | None = None) -> tuple[Piece, bytes]:
+        """What a member says about its content, and its payload, decrypted. Raises ``Corrupt``."""
+        entry = self._entry(name)
+        record, payload = read_member(self.file, entry.offset, name)
+        _compare(record, entry)
+        if stored not in (None, record.stored):
+            raise Corrupt(f"index and header of member {name} disagree", hint=_GET_ANOTHER)
+        if record.kind is not Kind.SEALED:
+            return piece_of(record), payload
+        if self.vault is None:
+            raise Corrupt(f"member {name} is encrypted in an archive that isn't")
+        return self.vault.open(record, payload)
 
     def _entry(self, name: str) -> Entry:
         entry = self.directory.entries.get(name)
@@ -125,7 +207,15 @@ class ArchiveReader:
         return entry
 
 
-_GET_ANOTHER = "copy the archive again or use another export"
+def read_key_slot(file: Readable, directory: Directory) -> KeySlot:
+    """The key slot that holds: of the highest number. Raises ``Corrupt``, ``OSError``."""
+    found = numbered(directory.entries, "keys")
+    if not found:
+        raise Corrupt("the archive is encrypted, but has no keys", hint=_GET_ANOTHER)
+    _, name = found[-1]
+    record, payload = read_member(file, directory.entries[name].offset, name)
+    check_payload(record, payload)
+    return KeySlot.parse(parse_object(payload, "the archive's key slot"))
 
 
 def _compare(record: Record, entry: Entry) -> None:
@@ -133,14 +223,14 @@ def _compare(record: Record, entry: Entry) -> None:
         raise Corrupt(f"directory and header of member {record.name} disagree", hint=_GET_ANOTHER)
 
 
-def _decompress(payload: bytes, chunk: Chunk) -> bytes:
-    """Decompress one frame, whose stated size is checked before anything is allocated."""
+def check_stored(file: Readable, entry: Entry, name: str) -> bool:
+    """Whether a member is there with the payload that its CRC tells. Raises ``OSError``."""
     try:
-        if zstandard.get_frame_parameters(payload).content_size != chunk.length:
-            raise Corrupt(f"member {chunk.member} is damaged: it has another size than the index says")
-        return zstandard.ZstdDecompressor().decompress(payload, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise Corrupt(f"member {chunk.member} is damaged: {error}", hint=_GET_ANOTHER) from error
+        record, payload = read_member(file, entry.offset, name)
+        _compare(record, entry)
+    except Corrupt:
+        return False
+    return zlib.crc32(payload) == record.crc
 
 
 @contextmanager
@@ -149,7 +239,8 @@ def _naming(path: Path, where: str = "") -> Iterator[None]:
     try:
         yield
     except VdiskError as error:
-        raise type(error)(f"{path}: {where}{error.what}", error.state, error.hint) from error
+        told = error.what if str(path) in error.what else f"{path}: {where}{error.what}"
+        raise type(error)(told, error.state, error.hint) from error
     except FileNotFoundError as error:
         raise NotFound(f"{path}: no such file") from error
     except OSError as error:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from portunix_vdisk.platform.base import FileIdentity
 from portunix_vdisk.platform.errors import VdiskError
+from portunix_vdisk.steps.archive.commit import is_update
+from portunix_vdisk.steps.archive.keyring import Locked
 from portunix_vdisk.steps.archive.layout import NewerVersion, NotAnArchive
 from portunix_vdisk.steps.archive.members import read_first
 from portunix_vdisk.steps.archive.partial import never_begun
 from portunix_vdisk.steps.archive.reader import ArchiveReader
+from portunix_vdisk.steps.archive.storage import ArchiveFile, exists
 from portunix_vdisk.steps.durable import partial_of
+from portunix_vdisk.steps.source import SourceIdentity
 
 
 class ArchiveState(StrEnum):
@@ -29,6 +31,8 @@ class ArchiveState(StrEnum):
     NEWER = "newer version"
     DAMAGED = "damaged"
     NOT_AN_ARCHIVE = "not an archive"
+    LOCKED = "locked"
+    """A finished archive whose password is needed to tell more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +47,16 @@ class ArchiveStatus:
     size: int = 0
     archive_uuid: str = ""
     root: str = ""
-    source: FileIdentity | None = None
+    source: SourceIdentity | None = None
     problem: str = ""
 
 
 def archive_status(output: Path, disk_uuid: str) -> ArchiveStatus:
     """What is at ``output`` or, if nothing is, at its partial. Reads the index, no chunks. Never raises for content."""
     partial = partial_of(output)
-    if output.exists() and not (partial.exists() and partial.samefile(output)):
+    if is_update(output):
         return _finished(output, disk_uuid)
-    if partial.exists():
+    if exists(partial):
         return _unfinished(partial, disk_uuid)
     return ArchiveStatus(ArchiveState.ABSENT, output)
 
@@ -74,26 +78,22 @@ def _finished(path: Path, disk_uuid: str) -> ArchiveStatus:
 
 def _unfinished(path: Path, disk_uuid: str) -> ArchiveStatus:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        return ArchiveStatus(ArchiveState.DAMAGED, path, problem=f"{path}: {error.strerror}")
-    try:
-        size = os.fstat(descriptor).st_size
-        if never_begun(descriptor):
-            return ArchiveStatus(ArchiveState.PARTIAL, path, size)
-        _, header = read_first(descriptor)
-        state = ArchiveState.PARTIAL if header.disk_uuid == disk_uuid else ArchiveState.OTHER_DISK
-        return ArchiveStatus(state, path, size, header.archive_uuid)
+        with ArchiveFile(path) as file:
+            if never_begun(file):
+                return ArchiveStatus(ArchiveState.PARTIAL, path, file.size)
+            _, header = read_first(file)
+            state = ArchiveState.PARTIAL if header.disk_uuid == disk_uuid else ArchiveState.OTHER_DISK
+            return ArchiveStatus(state, path, file.size, header.archive_uuid)
     except VdiskError as error:
         return ArchiveStatus(_state_of(error), path, problem=f"{path}: {error.what}")
     except OSError as error:
         return ArchiveStatus(ArchiveState.DAMAGED, path, problem=f"{path}: {error.strerror}")
-    finally:
-        os.close(descriptor)
 
 
 def _state_of(error: VdiskError) -> ArchiveState:
     match error:
+        case Locked():
+            return ArchiveState.LOCKED
         case NewerVersion():
             return ArchiveState.NEWER
         case NotAnArchive():

@@ -23,7 +23,7 @@ class Prepare:
 
     def run(self, ctx: Context) -> Json:
         partial, type_ = self.task.partial, self.task.type
-        with ArchiveReader(self.task.archive) as reader:
+        with ArchiveReader(self.task.archive, self.task.generation) as reader:
             size, data = reader.index.disk.size, reader.index.data_bytes
         close_import(partial)
         there = 0
@@ -48,7 +48,7 @@ class Prepare:
 class Unpack:
     """Make one of ``count`` ranges of the image equal to the archive, and durable.
 
-    Every chunk's SHA-256 is checked before it is written; what the image holds already is read back and, where its
+    Every chunk's digest is checked before it is written; what the image holds already is read back and, where its
     digest is right, left alone; data where zeros belong is zeroed. Raises ``Corrupt`` naming archive, member and disk
     offset, ``Failed`` for errors of the system; the image is kept.
     """

@@ -1,33 +1,29 @@
-"""Appending records to a partial archive."""
+"""Appending records to an unfinished archive or update."""
 
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 from portunix_vdisk.platform.errors import Failed
-from portunix_vdisk.steps.archive.files import write_all
-from portunix_vdisk.steps.archive.layout import Record
-from portunix_vdisk.steps.durable import fsync_folder
+from portunix_vdisk.steps.archive.record import Record
+from portunix_vdisk.steps.archive.storage import ArchiveFile
 
 _WRITE_BACK = 128 << 20
 
 
 class Appender:
-    """The end of a partial archive. Owns the descriptor; one thread at a time.
+    """The end of an unfinished archive or update. Owns the file; one thread at a time.
 
     A record that could not be written whole is cut off again, so that the file always ends with a whole record.
     Every failure is ``Failed`` with the file kept.
     """
 
-    def __init__(self, path: Path, descriptor: int, end: int) -> None:
-        self.path = path
-        self.descriptor = descriptor
+    def __init__(self, file: ArchiveFile, end: int) -> None:
+        self.file = file
         self.end = end
-        """Where the next record goes."""
+        """Where the next record goes, in this file."""
         self.written = 0
         """Bytes written by this object."""
         self._unsynced = 0
@@ -35,14 +31,14 @@ class Appender:
         self._write_back: Future[None] | None = None
 
     def append(self, record: Record, payload: bytes) -> int:
-        """Write a record; the offset of its header."""
+        """Write a record; the offset of its header in this file."""
         return self.append_bytes(record.header(), payload)
 
     def append_bytes(self, *parts: bytes) -> int:
-        """Write bytes as they are; their offset."""
+        """Write bytes as they are; their offset in this file."""
         start, length = self.end, sum(map(len, parts))
         try:
-            write_all(self.descriptor, start, parts)
+            self.file.write(start, parts)
         except OSError as error:
             self._cut_quietly(start)
             raise self._failed(error) from error
@@ -55,7 +51,7 @@ class Appender:
 
     def cut(self, end: int) -> None:
         """Drop everything from ``end`` on."""
-        self._try(lambda: os.ftruncate(self.descriptor, end))
+        self._try(lambda: self.file.truncate(end))
         self.end = end
 
     def sync(self) -> None:
@@ -63,14 +59,13 @@ class Appender:
         if self._write_back is not None:
             self._try(self._write_back.result)
             self._write_back = None
-        self._try(lambda: os.fsync(self.descriptor))
-        self._try(lambda: fsync_folder(self.path.parent))
+        self._try(self.file.sync)
         self._unsynced = 0
 
     def close(self) -> None:
         """Release the file; whatever was written stays."""
         self._background.shutdown(wait=True)
-        os.close(self.descriptor)
+        self.file.close()
 
     def _start_write_back(self) -> None:
         """Let the device work while we compress, so that the last fsync has little left to wait for."""
@@ -78,12 +73,12 @@ class Appender:
             if not self._write_back.done():
                 return
             self._try(self._write_back.result)
-        self._write_back = self._background.submit(os.fdatasync, self.descriptor)
+        self._write_back = self._background.submit(self.file.write_back)
         self._unsynced = 0
 
     def _cut_quietly(self, end: int) -> None:
         try:
-            os.ftruncate(self.descriptor, end)
+            self.file.truncate(end)
         except OSError:
             return  # the torn record is found and cut by its CRC when the file is read back
 
@@ -96,10 +91,13 @@ class Appender:
     def _failed(self, error: OSError) -> Failed:
         match error.errno:
             case errno.ENOSPC | errno.EDQUOT:
-                what, hint = f"no space left for {self.path}", "free some space, then run the same command to continue"
+                what, hint = (
+                    f"no space left for {self.file.path}",
+                    "free some space, then run the same command to continue",
+                )
             case errno.EFBIG:
-                what = f"{self.path} has reached the largest file size of its filesystem"
-                hint = "export to another filesystem: move the .partial file there and run the command with that output"
+                what = f"{self.file.path} has reached the largest file size of its filesystem"
+                hint = "export in volumes, for example: --split 4000M"
             case _:
-                what, hint = f"cannot write {self.path}: {error.strerror}", "run the same command to continue"
+                what, hint = f"cannot write {self.file.path}: {error.strerror}", "run the same command to continue"
         return Failed(what, state="what was written so far is kept in that file", hint=hint)

@@ -13,9 +13,10 @@ import pytest
 
 from portunix_vdisk.platform.base import Extent, ImageMap, ImageType, Owner, Partition
 from portunix_vdisk.steps.archive.documents import DiskFacts
-from portunix_vdisk.steps.archive.export import Export, close_exports
+from portunix_vdisk.steps.archive.export import close_exports
 from portunix_vdisk.steps.archive.imports import Import, close_imports
 from portunix_vdisk.steps.archive.pack import Pack, Scan
+from portunix_vdisk.steps.archive.plan import Export
 from portunix_vdisk.steps.archive.seal import Publish, Seal, Verify
 from portunix_vdisk.steps.archive.unpack import Finish, Prepare, Unpack
 from portunix_vdisk.steps.step import Context
@@ -122,6 +123,8 @@ class House:
         self.platform = RawTestPlatform()
         self.talk = Silence()
         self.ctx = Context(self.platform, self.talk)  # type: ignore[arg-type]
+        self.options: dict[str, Any] = {}
+        """Further fields of the export."""
 
     def make(self, size: int, pieces: dict[int, bytes]) -> None:
         """Write a sparse image."""
@@ -151,7 +154,7 @@ class House:
             "2025-01-02T03:04:05+00:00",
             Owner(1000, 1000),
         )
-        return Export(self.image, output or self.output, disk)
+        return Export(self.image, output or self.output, disk, **self.options)
 
     def new_process(self) -> None:
         """Forget everything but the files, as a new process would."""
@@ -173,17 +176,17 @@ class House:
         self.pack(count)
         return self.finish()
 
-    def unpack(self, count: int = 1, only: list[int] | None = None) -> list[Any]:
-        task = self.import_of()
+    def unpack(self, count: int = 1, only: list[int] | None = None, generation: int | None = None) -> list[Any]:
+        task = self.import_of(generation)
         Prepare(task).run(self.ctx)
         return [Unpack(task, number, count).run(self.ctx) for number in (range(count) if only is None else only)]
 
-    def import_of(self) -> Import:
-        return Import(self.output, self.back, ImageType.IMG)
+    def import_of(self, generation: int | None = None) -> Import:
+        return Import(self.output, self.back, ImageType.IMG, generation)
 
-    def import_(self, count: int = 1) -> Any:
-        self.unpack(count)
-        return Finish(self.import_of()).run(self.ctx)
+    def import_(self, count: int = 1, generation: int | None = None) -> Any:
+        self.unpack(count, generation=generation)
+        return Finish(self.import_of(generation)).run(self.ctx)
 
     def assert_same(self) -> None:
         """The imported image equals the source as it is now."""

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound, Refused
-from portunix_vdisk.steps.archive import files, packing, writer
+from portunix_vdisk.steps import source
+from portunix_vdisk.steps.archive import storage, writer
 from portunix_vdisk.steps.archive.pack import Scan
 from portunix_vdisk.steps.archive.partial import read_back
 from portunix_vdisk.steps.archive.reader import ArchiveReader
+from portunix_vdisk.steps.archive.storage import ArchiveFile
 
 CHUNK = 4 << 20
 
@@ -64,7 +66,7 @@ def test_every_write_may_fail(disk: Any, monkeypatch: pytest.MonkeyPatch, error:
     for at in range(1, 40):
         faults = Faults("pwritev", at, error, half)
         with monkeypatch.context() as patch:
-            patch.setattr(files, "os", faults)
+            patch.setattr(storage, "os", faults)
             try:
                 disk.export()
             except Failed as caught:
@@ -75,10 +77,9 @@ def test_every_write_may_fail(disk: Any, monkeypatch: pytest.MonkeyPatch, error:
                 break
         assert not disk.output.exists()
         if 1 < at < 8:
-            descriptor = os.open(disk.partial, os.O_RDONLY)
-            content = read_back(descriptor, payloads=True)
-            assert content.end == os.fstat(descriptor).st_size, "the torn record was cut off at once"
-            os.close(descriptor)
+            with ArchiveFile(disk.partial) as file:
+                content = read_back(file, payloads=True)
+                assert content.end == file.size, "the torn record was cut off at once"
         disk.export()
         disk.import_()
         disk.assert_same()
@@ -91,7 +92,7 @@ def test_every_write_may_fail(disk: Any, monkeypatch: pytest.MonkeyPatch, error:
 def test_failed_write_that_cannot_be_cut_off_either(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for at in range(1, 11):
         with monkeypatch.context() as patch:
-            patch.setattr(files, "os", Faults("pwritev", at, errno.EIO, half=True))
+            patch.setattr(storage, "os", Faults("pwritev", at, errno.EIO, half=True))
             patch.setattr(writer.Appender, "_cut_quietly", lambda self, end: None)
             with pytest.raises(Failed):
                 disk.export()
@@ -107,7 +108,7 @@ def test_sync_and_truncate_may_fail(disk: Any, monkeypatch: pytest.MonkeyPatch, 
     failures = 0
     for at in range(1, 10):
         with monkeypatch.context() as patch:
-            patch.setattr(writer, "os", Faults(name, at, errno.EIO))
+            patch.setattr(storage, "os", Faults(name, at, errno.EIO))
             try:
                 disk.export()
             except Failed as caught:
@@ -126,12 +127,12 @@ def test_sync_and_truncate_may_fail(disk: Any, monkeypatch: pytest.MonkeyPatch, 
 def test_background_write_back_failure_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system reports a failed write-back once, to whoever syncs next: that may be the background thread."""
     monkeypatch.setattr(writer, "_WRITE_BACK", 1)
-    monkeypatch.setattr(writer, "os", Faults("fdatasync", 1, errno.EIO))
+    monkeypatch.setattr(storage, "os", Faults("fdatasync", 1, errno.EIO))
     for last in ("append", "sync"):
         path = tmp_path / last
-        appender = writer.Appender(path, os.open(path, os.O_RDWR | os.O_CREAT), 0)
+        appender = writer.Appender(ArchiveFile(path, writable=True, create=True), 0)
         try:
-            writer.os.calls = 0  # type: ignore[attr-defined]
+            storage.os.calls = 0  # type: ignore[attr-defined]
             appender.append_bytes(b"some")
             assert appender._write_back is not None
             wait([appender._write_back])
@@ -144,7 +145,7 @@ def test_background_write_back_failure_is_not_forgotten(tmp_path: Path, monkeypa
 def test_every_read_of_the_source_may_fail(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for at in range(1, 6):
         with monkeypatch.context() as patch:
-            patch.setattr(packing, "os", Faults("preadv", at, errno.EIO))
+            patch.setattr(source, "os", Faults("preadv", at, errno.EIO))
             with pytest.raises(Failed, match=r"cannot read .*disk\.img at byte \d+") as caught:
                 disk.export()
             assert "kept" in caught.value.state
@@ -155,7 +156,7 @@ def test_every_read_of_the_source_may_fail(disk: Any, monkeypatch: pytest.Monkey
 
 
 def test_source_gets_shorter_while_it_is_read(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "os", Faults("preadv", 3, 0))
+    monkeypatch.setattr(source, "os", Faults("preadv", 3, 0))
     with pytest.raises(Failed, match="was changed while it was read"):
         disk.pack()
 

@@ -154,13 +154,11 @@ def test_distinct_messages(archive: Any, tmp_path: Any) -> None:
 
     code, what = message(whole[: len(whole) // 2])
     assert code == 5 and "truncated" in what
-    code, what = message(whole + b"\0" * 512)
-    assert code == 5
     for content in (b"", b"PK", noise(100_000), b"PK\5\6" + bytes(18)):
         code, what = message(content)
         assert code == 4 and "not an archive" in what
-    code, what = message(whole.replace(b'"version": 1', b'"version": 2', 1))
-    assert code == 4 and "version 2" in what
+    code, what = message(whole.replace(b'"version": 2', b'"version": 3', 1))
+    assert code == 4 and "version 3" in what
     archive.output.unlink()
     with pytest.raises(NotFound):
         prepare.run(archive.ctx)

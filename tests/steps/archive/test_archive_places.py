@@ -14,6 +14,7 @@ from portunix_vdisk.steps.archive.pack import Scan
 from portunix_vdisk.steps.archive.seal import Seal
 from portunix_vdisk.steps.archive.status import ArchiveState, archive_status
 from portunix_vdisk.steps.durable import identity_of
+from portunix_vdisk.steps.source import SourceIdentity
 
 CHUNK = 4 << 20
 
@@ -92,13 +93,13 @@ def test_two_exports_to_one_file(disk: Any) -> None:
 import sys
 from pathlib import Path
 from portunix_vdisk.platform.errors import Refused
-from portunix_vdisk.steps.archive.partial import open_partial
+from portunix_vdisk.steps.archive.target import open_target
 try:
-    open_partial(Path(sys.argv[1]), "any")
+    open_target(Path(sys.argv[1]), "any", None)
 except Refused as error:
     print(error.what)
 """
-    done = subprocess.run([sys.executable, "-c", program, disk.partial], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program, disk.output], check=True, capture_output=True, text=True)
     assert "another export is writing" in done.stdout
 
 
@@ -134,7 +135,7 @@ def test_status(disk: Any) -> None:
     assert archive_status(disk.output, uuid).state is ArchiveState.PARTIAL
     result = disk.finish()
     status = archive_status(disk.output, uuid)
-    assert status.state is ArchiveState.SEALED and status.source == identity_of(disk.image)
+    assert status.state is ArchiveState.SEALED and status.source == SourceIdentity(identity_of(disk.image))
     assert (status.root, status.archive_uuid, status.size) == (
         result["root"],
         result["archive_uuid"],

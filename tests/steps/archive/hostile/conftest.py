@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import struct
@@ -15,16 +14,18 @@ from typing import Any
 
 import pytest
 import zstandard
+from blake3 import blake3
 
 from portunix_vdisk.platform.errors import Corrupt, VdiskError
-from portunix_vdisk.steps.archive.directory import directory_bytes
-from portunix_vdisk.steps.archive.layout import Kind, Record, document
+from portunix_vdisk.steps.archive.directory import Entry, directory_bytes
+from portunix_vdisk.steps.archive.layout import Kind
 from portunix_vdisk.steps.archive.merkle import root_of
 from portunix_vdisk.steps.archive.reader import ArchiveReader
+from portunix_vdisk.steps.archive.record import Record, document
 
 CHUNK = 4 << 20
 PLAIN = random.Random(1).randbytes(3000) + bytes(CHUNK - 3000)
-DIGEST = hashlib.sha256(PLAIN).digest()
+DIGEST = blake3(PLAIN).digest()
 NAME = "chunks/1-000000000000.zst"
 
 
@@ -39,7 +40,7 @@ class Forge:
         self.path = path
         self.header: dict[str, Any] = {
             "format": "portunix-vdisk-archive",
-            "version": 1,
+            "version": 2,
             "archive_uuid": "a",
             "disk_uuid": "d",
             "chunk_size": CHUNK,
@@ -49,7 +50,7 @@ class Forge:
         self.digest = DIGEST
         self.rows: list[Any] = [[0, CHUNK, DIGEST.hex(), NAME, len(self.payload)]]
         self.index: dict[str, Any] = {
-            "version": 1,
+            "version": 2,
             "generation": 1,
             "previous": None,
             "disk": {
@@ -62,12 +63,13 @@ class Forge:
                 "created_at": "2025-01-01T00:00:00+00:00",
                 "owner": {"uid": 0, "gid": 0},
             },
-            "source": {"device": 1, "inode": 2, "size": 3, "mtime_ns": 4, "ctime_ns": 5},
+            "finished": "2025-01-01T00:00:00+00:00",
+            "source": {"device": 1, "inode": 2, "size": 3, "mtime_ns": 4, "ctime_ns": 5, "view": ""},
         }
         self.index_plain: bytes | None = None
         self.index_payload: bytes | None = None
         self.index_record: Callable[[Record], Record] = lambda record: record
-        self.members: Callable[[list[tuple[int, Record]]], list[tuple[int, Record]]] = lambda members: members
+        self.members: Callable[[list[tuple[str, Entry]]], list[tuple[str, Entry]]] = lambda members: members
         self.directory: Callable[[bytes], bytes] = lambda data: data
         self.record: Callable[[Record], Record] = lambda record: record
 
@@ -114,7 +116,7 @@ class Forge:
             document("index-1.json.zst", plain, 0, self.index_payload or compress(plain)),
         ):
             record = self.index_record(record) if "index" in record.name else record
-            members.append((len(data), record))
+            members.append((record.name, Entry(len(data), record.stored, record.crc)))
             data += record.header() + payload
         self.path.write_bytes(data + self.directory(directory_bytes(self.members(members), len(data))))
 

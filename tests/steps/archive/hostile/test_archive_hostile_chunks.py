@@ -1,22 +1,21 @@
 from __future__ import annotations
 
-import hashlib
 import random
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import zstandard
+from blake3 import blake3
 
 from portunix_vdisk.platform.errors import Corrupt
-from portunix_vdisk.steps.archive.layout import (
-    Kind,
-)
+from portunix_vdisk.steps.archive.directory import Entry
+from portunix_vdisk.steps.archive.layout import Kind
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 
 CHUNK = 4 << 20
 PLAIN = random.Random(1).randbytes(3000) + bytes(CHUNK - 3000)
-DIGEST = hashlib.sha256(PLAIN).digest()
+DIGEST = blake3(PLAIN).digest()
 NAME = "chunks/1-000000000000.zst"
 
 
@@ -77,7 +76,10 @@ def test_headers_that_disagree(forge: Any, change: dict[str, Any]) -> None:
     """The directory tells of the honest header; the header itself is another."""
     honest = forge.chunk()
     forge.record = lambda record: replace(record, **change)
-    forge.members = lambda members: [(offset, honest if "chunks" in r.name else r) for offset, r in members]
+    forge.members = lambda members: [
+        (honest.name, Entry(one.offset, honest.stored, honest.crc)) if number == 1 else (name, one)
+        for number, (name, one) in enumerate(members)
+    ]
     forge.refused()
     with ArchiveReader(forge.path) as reader, pytest.raises(Corrupt):
         reader.plain(reader.index.chunks[0])

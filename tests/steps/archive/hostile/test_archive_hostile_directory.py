@@ -8,18 +8,16 @@ from typing import Any
 
 import pytest
 
-from portunix_vdisk.steps.archive.layout import (
-    Record,
-)
+from portunix_vdisk.steps.archive.directory import Entry
 
 CHUNK = 4 << 20
 NAME = "chunks/1-000000000000.zst"
 
 
-def bent(change: dict[str, Any], shift: int = 0) -> Callable[..., list[tuple[int, Record]]]:
+def bent(change: dict[str, Any], shift: int = 0) -> Callable[..., list[tuple[str, Entry]]]:
     return lambda members: [
-        (offset + shift, replace(record, **change)) if "chunks" in record.name else (offset, record)
-        for offset, record in members
+        (name, replace(one, offset=one.offset + shift, **change)) if "chunks" in name else (name, one)
+        for name, one in members
     ]
 
 
@@ -42,17 +40,16 @@ def bent(change: dict[str, Any], shift: int = 0) -> Callable[..., list[tuple[int
 )
 def test_names(forge: Any, name: str) -> None:
     forge.members = lambda members: [
-        (offset, _Named(record, name) if "chunks" in record.name else record)  # type: ignore[misc]
-        for offset, record in members
+        (_Named(name) if "chunks" in former else former, one)  # type: ignore[misc]
+        for former, one in members
     ]
     forge.refused()
 
 
 class _Named:
-    """A record with a name that isn't ASCII."""
+    """A name that isn't ASCII."""
 
-    def __init__(self, record: Record, name: str) -> None:
-        self.crc, self.stored, self.name = record.crc, record.stored, self
+    def __init__(self, name: str) -> None:
         self._bytes = name.encode("latin-1")
 
     def encode(self, encoding: str) -> bytes:
@@ -67,7 +64,7 @@ class _Named:
             members[0],
             members[1],
             members[2],
-            (members[1][0], replace(members[1][1], name=NAME[:-4] + "-2.zst")),
+            (NAME[:-4] + "-2.zst", members[1][1]),
         ],
         lambda members: members[1:],
         lambda members: members[:2],
@@ -106,7 +103,6 @@ def patch_end(position: int, form: str, value: int) -> Callable[[bytes], bytes]:
         patch_end(16, "<I", 0),
         patch_end(16, "<I", 0xFFFFFFFF),
         patch_end(20, "<H", 5),
-        lambda data: data + b"\0",
         lambda data: data[:-1],
         lambda data: data[:-22],
         lambda data: data[1:],

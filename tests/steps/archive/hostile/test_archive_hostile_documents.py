@@ -8,15 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from portunix_vdisk.platform.errors import Corrupt, VdiskError
-from portunix_vdisk.steps.archive.layout import (
-    MAX_DOCUMENT,
-    Kind,
-    NewerVersion,
-    NotAnArchive,
-    Record,
-    parse_header,
-)
+from portunix_vdisk.steps.archive.layout import MAX_DOCUMENT, Kind, NewerVersion, NotAnArchive
 from portunix_vdisk.steps.archive.reader import ArchiveReader
+from portunix_vdisk.steps.archive.record import Record, parse_header
 
 CHUNK = 4 << 20
 PLAIN = random.Random(1).randbytes(3000) + bytes(CHUNK - 3000)
@@ -31,9 +25,9 @@ def test_unbent_it_is_fine(forge: Any) -> None:
     ("change", "kind"),
     [
         ({"format": "something else"}, NotAnArchive),
-        ({"version": 2}, NewerVersion),
+        ({"version": 3}, NewerVersion),
         ({"version": 10**30}, NewerVersion),
-        ({"version": "1"}, Corrupt),
+        ({"version": "2"}, Corrupt),
         ({"version": True}, Corrupt),
         ({"version": 0}, Corrupt),
         ({"encryption": {"kdf": "argon2id"}}, NewerVersion),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from dataclasses import replace
@@ -8,15 +7,14 @@ from typing import Any
 
 import pytest
 import zstandard
+from blake3 import blake3
 
 from portunix_vdisk.platform.errors import Corrupt, VdiskError
-from portunix_vdisk.steps.archive.layout import (
-    NewerVersion,
-)
+from portunix_vdisk.steps.archive.layout import NewerVersion
 
 CHUNK = 4 << 20
 PLAIN = random.Random(1).randbytes(3000) + bytes(CHUNK - 3000)
-DIGEST = hashlib.sha256(PLAIN).digest()
+DIGEST = blake3(PLAIN).digest()
 NAME = "chunks/1-000000000000.zst"
 
 
@@ -68,7 +66,7 @@ def test_impossible_rows(forge: Any, rows: list[Any]) -> None:
     ("change", "kind"),
     [
         ({"root": "00" * 32, "data_bytes": CHUNK}, Corrupt),
-        ({"version": 2}, NewerVersion),
+        ({"version": 3}, NewerVersion),
         ({"generation": "1"}, Corrupt),
         ({"source": []}, Corrupt),
         ({"source": {"size": 1}}, Corrupt),
@@ -117,8 +115,8 @@ def test_disk_of_an_unknown_type(forge: Any) -> None:
     [
         b"[" * 100_000,
         b'{"chunks": [\n' + b"[" * 500 + b"\n]}\n",
-        b'{"version": 1, "chunks": []}',
-        b'{"version": 1, "chunks": [\n',
+        b'{"version": 2, "chunks": []}',
+        b'{"version": 2, "chunks": [\n',
         b"\xff\xfe",
         b"null\n",
     ],

@@ -1,0 +1,165 @@
+"""Adding a finished update to its archive so that the archive can be imported at every moment.
+
+``NAME.next`` holds the update byte for byte as it will stand behind the archive's present end. It is made durable
+before the archive is touched; then its records are appended and made durable, then index, directory and end records,
+then ``NAME.next`` goes. Whoever finds a cut-off end reads the archive up to the last whole directory; whoever writes
+and finds ``NAME.next`` appends it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from portunix_vdisk.platform.errors import Corrupt, Failed, VdiskError
+from portunix_vdisk.steps.archive.directory import Directory, directory_digest, last_whole_directory, read_directory
+from portunix_vdisk.steps.archive.documents import Update, parse_update_text
+from portunix_vdisk.steps.archive.members import check_payload, numbered, read_first
+from portunix_vdisk.steps.archive.record import MAX_HEADER, parse_header
+from portunix_vdisk.steps.archive.storage import ArchiveFile, Joined, Prefix, Readable, exists, read_exactly
+from portunix_vdisk.steps.durable import fsync_folder, partial_of
+
+_PIECE: Final = 4 << 20
+
+
+def next_of(archive: Path) -> Path:
+    """Where an update of an archive is prepared."""
+    return archive.with_name(archive.name + ".next")
+
+
+def is_update(archive: Path) -> bool:
+    """Whether an export to ``archive`` adds a generation: there is one, and no unfinished new one beside it."""
+    return exists(archive) and not exists(partial_of(archive))
+
+
+def read_update(file: Readable) -> Update:
+    """The document that begins an update. Raises ``Corrupt``, ``OSError``."""
+    first = parse_header(file.read(0, MAX_HEADER))
+    payload = read_exactly(file, first.header_length, first.stored)
+    check_payload(first, payload)
+    return parse_update_text(payload)
+
+
+def finish_update(archive: Path, poll: Callable[[], None] = lambda: None) -> bool:
+    """Finish what a killed :func:`append_update` has begun; whether there was anything.
+
+    An archive with a cut-off end and no update that would mend it loses that end: it belonged to no generation.
+    """
+    prepared = next_of(archive)
+    try:
+        with ArchiveFile(archive) as file:
+            size, directory = file.size, last_whole_directory(file)
+            if not exists(prepared):
+                if size > directory.end:
+                    _cut(archive, directory.end)
+                return False
+            with ArchiveFile(prepared) as next_file:
+                update, begun = _begun(file, directory, next_file)
+    except OSError as error:
+        raise Failed(f"cannot read {archive}: {error.strerror}") from error
+    if update is None:
+        if size > directory.end:
+            _cut(archive, directory.end)
+        return False
+    if begun == "done":
+        _remove(prepared)
+        return True
+    if begun == "begun":
+        append_update(archive, poll)
+        return True
+    return False
+
+
+def _begun(file: ArchiveFile, directory: Directory, next_file: ArchiveFile) -> tuple[Update | None, str]:
+    """The update, if it is whole enough to be told, and how far it has come in the archive."""
+    try:
+        update = read_update(next_file)
+    except VdiskError:
+        return None, ""
+    if update.at + next_file.size == directory.end == file.size and _alike(file, update.at, next_file):
+        return update, "done"
+    if file.size > directory.end == update.at and _whole(file, update, next_file) is not None:
+        return update, "begun"
+    return update if file.size == directory.end else None, ""
+
+
+def _alike(file: ArchiveFile, at: int, next_file: ArchiveFile) -> bool:
+    """Whether the archive ends with exactly the update; its directory, which covers all of it, stands for the rest."""
+    length = min(next_file.size, _PIECE)
+    tail = next_file.size - length
+    return file.read(at, length) == next_file.read(0, length) and file.read(at + tail, length) == next_file.read(
+        tail, length
+    )
+
+
+def _whole(file: Readable, update: Update, next_file: ArchiveFile) -> int | None:
+    """Where in the update its index begins, if the update is whole and belongs to this state of the archive."""
+    before = Prefix(file, update.at)
+    try:
+        if directory_digest(before, read_directory(before)).hex() != update.directory:
+            return None
+        entries = read_directory(Joined(before, update.at, next_file)).entries
+    except Corrupt:
+        return None
+    name = dict(numbered(entries, "index")).get(update.generation)
+    return None if name is None else entries[name].offset - update.at
+
+
+def append_update(archive: Path, poll: Callable[[], None] = lambda: None) -> None:
+    """Append a prepared update to its archive, durably, and remove it.
+
+    Doing it again after a kill ends in the same. Raises ``Corrupt`` if the update isn't whole or not the archive's, and
+    ``Failed`` for errors of the system: the archive can be imported as before, or as updated, in any case.
+    """
+    prepared = next_of(archive)
+    try:
+        with ArchiveFile(prepared) as source:
+            update = read_update(source)
+            with ArchiveFile(archive) as target:
+                limit = read_first(target)[1].volume_size
+            with ArchiveFile(archive, writable=True, limit=limit) as target:
+                tail = _whole(target, update, source)
+                if tail is None:
+                    raise Corrupt(f"{prepared} is not an update of {archive}", state="neither was changed")
+                if target.size > update.at:
+                    target.truncate(update.at)
+                    target.sync()
+                _copy(source, target, update.at, 0, tail, poll)
+                target.sync()
+                _copy(source, target, update.at, tail, source.size, lambda: None)
+                target.sync()
+    except OSError as error:
+        raise Failed(
+            f"cannot add the new generation to {archive}: {error.strerror}",
+            state=f"the archive holds its former generations; the new one is whole in {prepared}",
+            hint="once the cause is gone, run the same command to finish",
+        ) from error
+    _remove(prepared)
+
+
+def _copy(source: ArchiveFile, target: ArchiveFile, at: int, start: int, end: int, poll: Callable[[], None]) -> None:
+    while start < end:
+        poll()
+        piece = source.read(start, min(_PIECE, end - start))
+        if not piece:
+            raise OSError(5, "the update became shorter")
+        target.write(at + start, (piece,))
+        start += len(piece)
+
+
+def _cut(archive: Path, end: int) -> None:
+    with ArchiveFile(archive, writable=True) as file:
+        file.truncate(end)
+        file.sync()
+
+
+def _remove(prepared: Path) -> None:
+    with ArchiveFile(prepared) as file:
+        files = file.files
+    # The first volume goes last: without it the others are nobody's.
+    for path in reversed(files):
+        with suppress(FileNotFoundError):
+            path.unlink()
+    fsync_folder(prepared.parent)

@@ -1,0 +1,56 @@
+"""What is exported to where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from portunix_vdisk.platform.errors import Corrupt
+from portunix_vdisk.steps.archive.commit import is_update, next_of
+from portunix_vdisk.steps.archive.documents import DiskFacts
+from portunix_vdisk.steps.archive.packing import LEVEL
+from portunix_vdisk.steps.durable import partial_of
+from portunix_vdisk.steps.source import ImageSource, Source
+from portunix_vdisk.steps.step import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What is exported to where, and how.
+
+    Args:
+        image: the image file; ``source`` opens something else in its place: a snapshot, an overlay.
+        encrypted: whether a new archive is; its password is on the keyring.
+        level: zstd's level.
+        volume_size: size of the volumes of a new archive in bytes; None for one file.
+        keep: how many generations an updated archive keeps.
+    """
+
+    image: Path
+    output: Path
+    disk: DiskFacts
+    encrypted: bool = False
+    level: int = LEVEL
+    volume_size: int | None = None
+    keep: int = 2
+    source: Callable[[Context], Source] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def is_update(self) -> bool:
+        """Whether this adds a generation to an archive that exists."""
+        return is_update(self.output)
+
+    @property
+    def unfinished(self) -> Path:
+        """The file that is written until the archive, or its new generation, is whole."""
+        return next_of(self.output) if self.is_update else partial_of(self.output)
+
+    def open_source(self, ctx: Context) -> Source:
+        """What is read. Raises ``Failed``, ``Corrupt``."""
+        if self.source is not None:
+            return self.source(ctx)
+        image = ctx.platform.map_image(self.image, self.disk.type)
+        if image.size != self.disk.size:
+            raise Corrupt(f"{self.image} is {image.size} bytes large, but should be {self.disk.size}")
+        return ImageSource(self.image, image)
