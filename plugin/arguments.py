@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from portunix_vdisk.platform.errors import BadUsage
-from portunix_vdisk.tasks.operations import LATER_OPERATIONS, OPERATIONS, Kind, Operation, Parameter, operation
+from portunix_vdisk.tasks.operations import GROUPS, LATER_OPERATIONS, OPERATIONS, Kind, Operation, Parameter, operation
 
 GLOBAL_FLAGS = {
     "--json": "print one JSON object",
@@ -35,7 +35,7 @@ class Command:
 
     Args:
         kind: ``help``, ``version``, ``operation``, ``doit``, ``plugin status`` or ``plugin stop``.
-        name: the operation; the subject of help.
+        name: the operation (``mount``, ``archive mount``); the subject of help.
         options: the operation's parameters that were given.
         rest: the arguments of doit.
     """
@@ -87,16 +87,32 @@ def _parse_vdisk(name: str, words: list[str], common: Globals) -> Command:
     if name == "doit":
         return Command("doit", rest=tuple(words))
     if name == "help":
-        return Command("help", words[0] if words and operation(words[0]) else "vdisk")
+        subjects = (" ".join(words[:2]), words[0] if words else "")
+        return Command("help", next((one for one in subjects if operation(one) or one in GROUPS), "vdisk"))
+    if name in GROUPS:
+        stop = _leading(words, common)
+        if stop:
+            return Command(stop, name)
+        if not words:
+            raise BadUsage(f"{name}: an operation is missing", hint=f"portunix vdisk {name} --help")
+        name = f"{name} {words.pop(0)}"
     known = operation(name)
     if known is None:
-        if name in LATER_OPERATIONS:
-            raise BadUsage(f"not yet: {name} comes with {LATER_OPERATIONS[name]}")
-        names = [one.name for one in OPERATIONS] + list(_OTHER)
-        raise BadUsage(f"there is no operation {name!r}{_did_you_mean(name, names)}", hint="portunix vdisk --help")
+        raise _no_operation(name)
     if any(word in ("--help", "-h") for word in _before_dashes(words)):
         return Command("help", name)
     return Command("operation", name, _parse_operation(known, words, common))
+
+
+def _no_operation(name: str) -> BadUsage:
+    if name in LATER_OPERATIONS:
+        return BadUsage(f"not yet: {name} comes with {LATER_OPERATIONS[name]}")
+    group, _, verb = name.partition(" ")
+    if verb:
+        near = _did_you_mean(verb, [one.verb for one in OPERATIONS if one.group == group])
+        return BadUsage(f"{group} has no operation {verb!r}{near}", hint=f"portunix vdisk {group} --help")
+    names = [*(one.name for one in OPERATIONS if not one.group), *GROUPS, *_OTHER]
+    return BadUsage(f"there is no operation {name!r}{_did_you_mean(name, names)}", hint="portunix vdisk --help")
 
 
 def _parse_plugin(words: list[str], common: Globals) -> Command:
@@ -119,7 +135,7 @@ def _parse_plugin(words: list[str], common: Globals) -> Command:
 def _parse_operation(known: Operation, words: Sequence[str], common: Globals) -> dict[str, str]:
     parser = _Parser()
     _add_global_flags(parser)
-    named = [parameter for parameter in known.parameters if not parameter.positional]
+    named = [parameter for parameter in known.parameters if not parameter.positional or parameter.also_option]
     for parameter in named:
         if parameter.kind is Kind.FLAG:
             parser.add_argument(f"--{parameter.name}", dest=parameter.name, action="store_const", const="true")
@@ -140,7 +156,8 @@ def _parse_operation(known: Operation, words: Sequence[str], common: Globals) ->
     unknown = [word for word in rest if word.startswith("-") and word != "-"]
     if unknown:
         raise _unknown_option(known.name, unknown[0], [f"--{one.name}" for one in named] + list(GLOBAL_FLAGS))
-    places = [one for one in known.parameters if one.positional or (one.kind is Kind.DISK and one.name not in values)]
+    free_standing = [one for one in known.parameters if one.positional or one.kind is Kind.DISK]
+    places = [one for one in free_standing if one.name not in values]
     free = [*rest, *words[len(options) + 1 :]]
     if len(free) > len(places):
         raise BadUsage(f"{known.name}: {free[len(places)]!r} is one argument too many", hint=_usage(known))
@@ -213,10 +230,12 @@ def _usage(known: Operation) -> str:
 
 
 def help_text(subject: str) -> str:
-    """Help on everything (``""``), on ``vdisk``, ``plugin``, or on an operation."""
+    """Help on everything (``""``), on ``vdisk``, ``plugin``, a group of operations, or an operation."""
     known = operation(subject)
     if known is not None:
         return _operation_help(known)
+    if subject in GROUPS:
+        return _group_help(subject)
     if subject == "plugin":
         return "\n".join(
             [
@@ -232,7 +251,8 @@ def help_text(subject: str) -> str:
         "Virtual development disks: a whole development environment in one file that travels.",
         "",
         "operations:",
-        *_table((one.name, one.summary) for one in OPERATIONS),
+        *_table((one.name, one.summary) for one in OPERATIONS if not one.group),
+        *_table((f"{name} …", f"{summary}: portunix vdisk {name} --help") for name, summary in _groups()),
         *_table([("doit", "the same operations as doit tasks: portunix vdisk doit list")]),
         "",
         "options of every operation:",
@@ -246,6 +266,28 @@ def help_text(subject: str) -> str:
     return "\n".join(lines)
 
 
+def _groups() -> list[tuple[str, str]]:
+    """Groups that have operations already."""
+    return [(name, summary) for name, summary in GROUPS.items() if any(one.group == name for one in OPERATIONS)]
+
+
+def _group_help(group: str) -> str:
+    members = [one for one in OPERATIONS if one.group == group]
+    return "\n".join(
+        [
+            f"usage: portunix vdisk {group} OPERATION [options]",
+            "",
+            GROUPS[group][0].upper() + GROUPS[group][1:] + ".",
+            "",
+            "operations:",
+            *_table((one.verb, one.summary) for one in members),
+            "",
+            "examples:",
+            *(f"  {one.examples[0]}" for one in members),
+        ]
+    )
+
+
 def _operation_help(known: Operation) -> str:
     rows = [(_shown(one), one.help) for one in known.parameters if not one.later]
     lines = [f"usage: {_usage(known)}", "", known.summary[0].upper() + known.summary[1:] + ".", ""]
@@ -257,5 +299,5 @@ def _operation_help(known: Operation) -> str:
 
 def _table(rows: Iterable[tuple[str, str]]) -> list[str]:
     pairs = list(rows)
-    width = max(18, *(len(left) for left, _ in pairs))
+    width = max([18, *(len(left) for left, _ in pairs)])
     return [f"  {left:<{width}}  {right}" for left, right in pairs]

@@ -29,7 +29,7 @@ from portunix_vdisk.tasks.adapter import doit_tasks
 from portunix_vdisk.tasks.engine import check_options, doit_config, plan
 from portunix_vdisk.tasks.graph import Graph, Member
 from portunix_vdisk.tasks.listening import Silent, set_current
-from portunix_vdisk.tasks.operations import operation
+from portunix_vdisk.tasks.operations import operation, slug
 from portunix_vdisk.tasks.overview import overview
 from portunix_vdisk.tasks.session import Session
 
@@ -37,6 +37,7 @@ _OF_EVERY_DISK = ("create", "mount", "unmount", "export", "delete")
 """Operations whose tasks exist for every disk in the catalog."""
 _WHEN_NAMED = ("create", "import", "sync")
 """Operations that make a disk or need parameters: their tasks exist where the command line names them."""
+_MAKES_A_DISK = ("create", "import")
 
 
 class DeclaredTasks:
@@ -88,22 +89,21 @@ class DeclaredTasks:
         known = {disk.name for disk in disks}
         for name in _WHEN_NAMED:
             for disk_name in self._names_of(name):
-                if name == "sync" or disk_name not in known:
+                if name not in _MAKES_A_DISK or disk_name not in known:
                     yield self._graph(name, disk_name)
 
     def _names_of(self, operation: str) -> list[str]:
         """Names in ``create:NAME`` and ``create:NAME:member`` on the command line, without patterns."""
         parts = [argument.split(":") for argument in self.named]
-        names = {part[1] for part in parts if len(part) > 1 and part[0] == operation and "*" not in part[1]}
+        names = {part[1] for part in parts if len(part) > 1 and part[0] == slug(operation) and "*" not in part[1]}
         return sorted(names)
 
     def _graph(self, name: str, disk: str) -> Graph:
         known = operation(name)
         assert known is not None
-        options = {"disk" if any(p.name == "disk" for p in known.parameters) else "name": disk}
-        if name == "sync":
-            options = {}
-        if any(fnmatchcase(f"{name}:{disk}", ":".join(argument.split(":")[:2])) for argument in self.named):
+        # Where the disk is told by another parameter (a target, an archive), the name only has to be right.
+        options = {parameter.name: disk for parameter in known.parameters if parameter.name in ("disk", "name")}
+        if any(fnmatchcase(f"{slug(name)}:{disk}", ":".join(argument.split(":")[:2])) for argument in self.named):
             accepted = {parameter.name for parameter in known.parameters}
             options |= {key: value for key, value in self.variables.items() if key in accepted}
         try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from portunix_vdisk.steps.step import Context, Json
+from portunix_vdisk.tasks.operations import slug
 
 Values = Mapping[str, Json]
 """What the journal kept of a task's last success; empty when it knows nothing."""
@@ -37,8 +38,8 @@ class Graph:
     """An operation on one disk: its members run in order.
 
     Args:
-        operation: ``create``, ``export`` …
-        disk: the disk's name; the doit group is called ``operation:disk``.
+        operation: ``create``, ``export``, ``archive mount`` …
+        disk: the disk's name; the doit group is called ``operation:disk``, with dashes for blanks.
         doc: one line for ``doit list``.
         locks: the image, and any other file that the operation must have for itself.
         members: in the order in which they run.
@@ -55,4 +56,4 @@ class Graph:
     @property
     def name(self) -> str:
         """The doit task that stands for all members."""
-        return f"{self.operation}:{self.disk}"
+        return f"{slug(self.operation)}:{self.disk}"

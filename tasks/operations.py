@@ -28,7 +28,8 @@ class Kind(StrEnum):
 class Parameter:
     """One parameter of an operation.
 
-    ``later`` names the feature that will bring it: such a parameter is recognised and refused with "not yet".
+    A ``positional`` one that is ``also_option`` may be written both ways: ``DIR`` or ``--mountpoint DIR``. ``later``
+    names the feature that will bring it: such a parameter is recognised and refused with "not yet".
     """
 
     name: str
@@ -39,17 +40,37 @@ class Parameter:
     default: str | None = None
     metavar: str = ""
     later: str = ""
+    also_option: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation: a doit graph where ``graph`` is true, otherwise a question about the state of things."""
+    """One operation: a doit graph where ``graph`` is true, otherwise a question about the state of things.
+
+    A name of two words (``archive mount``) is a group of :data:`GROUPS` and a verb. Such an operation needs nothing
+    more than any other: an entry here, one in the engine, a renderer and a schema.
+    """
 
     name: str
     summary: str
     parameters: tuple[Parameter, ...]
     examples: tuple[str, ...]
     graph: bool = True
+
+    @property
+    def group(self) -> str:
+        """The first word of a name of two; otherwise empty."""
+        return self.name.rpartition(" ")[0]
+
+    @property
+    def verb(self) -> str:
+        """The last word of the name."""
+        return self.name.rpartition(" ")[2]
+
+
+def slug(name: str) -> str:
+    """An operation's name where no blanks may be: ``archive-mount``, in doit's tasks and in names of schemas."""
+    return name.replace(" ", "-")
 
 
 def _disk(help: str, *, required: bool = True) -> Parameter:
@@ -66,6 +87,9 @@ _ENCRYPTION = (
     _later("password-file", "encryption", Kind.PATH),
     _later("password-fd", "encryption"),
 )
+
+GROUPS: dict[str, str] = {"archive": "look into archives made by export, and look after them"}
+"""First words of operations whose names have two, and what the group is for."""
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -218,7 +242,10 @@ LATER_OPERATIONS: dict[str, str] = {
     "snapshot": "snapshots",
     "restore": "snapshots",
     "compact": "the archive's full version",
-    "archive": "the archive's full version",
+    **dict.fromkeys(
+        (f"archive {verb}" for verb in ("list", "verify", "mount", "unmount", "prune", "merge", "rekey", "repair")),
+        "the archive's full version",
+    ),
     "verify": "the archive's full version",
     "convert": "more image types",
     "resize": "more image types",

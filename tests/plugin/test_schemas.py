@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 from referencing import Registry, Resource
 
-from portunix_vdisk.tasks.operations import OPERATIONS
+from portunix_vdisk.tasks.operations import OPERATIONS, slug
 from portunix_vdisk.tests.plugin.harness import Portunix, wait_for
 from portunix_vdisk.tests.plugin.stand_in import DISK, sync_result, told
 
@@ -57,7 +57,7 @@ RESULTS: dict[str, Any] = {
 
 
 def validate(name: str, value: object) -> None:
-    Draft202012Validator(SCHEMAS[name], registry=REGISTRY).validate(value)
+    Draft202012Validator(SCHEMAS[slug(name)], registry=REGISTRY).validate(value)
 
 
 @pytest.mark.parametrize("name", sorted(SCHEMAS))
