@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NoReturn
 
 from portunix_vdisk.platform.errors import BadUsage
 from portunix_vdisk.tasks.operations import GROUPS, LATER_OPERATIONS, OPERATIONS, Kind, Operation, Parameter, operation
+from portunix_vdisk.tasks.passwords import on_the_command_line, secret_names
 
 GLOBAL_FLAGS = {
     "--json": "print one JSON object",
@@ -144,6 +146,10 @@ def _parse_operation(known: Operation, words: Sequence[str], common: Globals) ->
         else:
             parser.add_argument(f"--{parameter.name}", dest=parameter.name)
     options = _before_dashes(words)
+    secret = {f"--{name}" for name in secret_names(known)}
+    for word in options:
+        if word.split("=")[0] in secret and "=" in word:
+            raise on_the_command_line(word.split("=")[0].removeprefix("--"))
     try:
         found, rest = parser.parse_known_args(options)
     except BadUsage as error:
@@ -160,6 +166,9 @@ def _parse_operation(known: Operation, words: Sequence[str], common: Globals) ->
     places = [one for one in free_standing if one.name not in values]
     free = [*rest, *words[len(options) + 1 :]]
     if len(free) > len(places):
+        for word, following in pairwise(options):
+            if word in secret and following == free[len(places)]:
+                raise on_the_command_line(word.removeprefix("--"))
         raise BadUsage(f"{known.name}: {free[len(places)]!r} is one argument too many", hint=_usage(known))
     values |= {parameter.name: word for parameter, word in zip(places, free, strict=False)}
     for parameter in known.parameters:

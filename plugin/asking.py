@@ -9,8 +9,10 @@ import sys
 from collections.abc import Iterator
 from typing import TextIO
 
+from portunix_vdisk.platform.errors import BadUsage
 from portunix_vdisk.plugin.display import is_terminal
 from portunix_vdisk.steps.step import Question, QuestionKind
+from portunix_vdisk.tasks.passwords import keep_memory_private
 
 
 def can_ask() -> bool:
@@ -38,10 +40,19 @@ def ask_person(question: Question) -> str:
         if question.kind is QuestionKind.SECRET:
             import getpass
 
+            keep_memory_private()
             try:
-                return getpass.getpass(f"{question.text}: ")
+                text = getpass.getpass(f"{question.text}: ")
+                text.encode()
+                return text
             except EOFError:
                 return ""
+            except UnicodeError:  # it says which bytes, so it is not passed on
+                raise BadUsage(
+                    "what was typed is not text in this terminal's encoding",
+                    state="nothing was done",
+                    hint=f"use {question.option}",
+                ) from None
         while True:
             target.write(_prompt(question))
             target.flush()

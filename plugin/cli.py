@@ -94,7 +94,12 @@ def _operation(command: Command, common: Globals, server: Sequence[str] | None) 
     from portunix_vdisk.plugin.asking import can_ask
     from portunix_vdisk.plugin.core import SERVER, connect
     from portunix_vdisk.plugin.display import Display
+    from portunix_vdisk.tasks.operations import operation
+    from portunix_vdisk.tasks.passwords import take_secrets
 
+    known = operation(command.name)
+    assert known is not None
+    options, secrets = take_secrets(known, command.options, folder)
     display = Display(quiet=common.quiet)
     for _ in range(_TRIES):
         with connect(Home.of_caller(), server or SERVER) as connection:
@@ -103,12 +108,13 @@ def _operation(command: Command, common: Globals, server: Sequence[str] | None) 
 
             request = rpc.Request(
                 operation=command.name,
-                options={name: os.fsencode(text) for name, text in command.options.items()},
+                options={name: os.fsencode(text) for name, text in options.items()},
                 folder=os.fsencode(folder),
                 interactive=not common.quiet and can_ask(),
                 assume_yes=common.yes,
                 quiet=common.quiet,
                 debug=common.debug,
+                secrets=secrets,
             )
             try:
                 return operate(connection, request, display)

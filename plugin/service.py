@@ -17,6 +17,7 @@ from portunix_vdisk.plugin.rpc import vdisk_pb2 as rpc
 from portunix_vdisk.plugin.rpc import vdisk_pb2_grpc
 from portunix_vdisk.plugin.running import RunningOperation, RunningOperations
 from portunix_vdisk.tasks.operations import operation
+from portunix_vdisk.tasks.passwords import check_secrets, keep_memory_private
 
 MOST_OPERATIONS = 32
 """Operations at once; each holds a thread of the server."""
@@ -97,12 +98,15 @@ def check_request(request: rpc.Request) -> None:
             raise BadUsage(f"{known.name} has no parameter {name!r}", hint=f"portunix vdisk {known.name} --help")
         if b"\0" in text:
             raise BadUsage(f"the value of {name} contains a zero byte")
+    check_secrets(known, request.secrets)
 
 
 def _forward(requests: Iterator[rpc.ClientMessage], operation: RunningOperation) -> None:
     """Pass answers and cancellation on, until the stream ends or breaks."""
     with contextlib.suppress(Exception):  # gRPC raises a bare Exception where a stream was cut off
         for message in requests:
+            if message.WhichOneof("kind") == "answer":  # perhaps to a secret question
+                keep_memory_private()
             operation.worker.send(message.SerializeToString())
 
 

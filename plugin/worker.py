@@ -231,7 +231,9 @@ def _run(engine: Engine, request: rpc.Request, home: Home, listener: RemoteListe
             options=options,
             folder=Path(os.fsdecode(request.folder)),
             assume_yes=request.assume_yes,
+            secrets=dict(request.secrets),
         )
+        request.secrets.clear()
         outcome = engine.run(order, home, listener)
         return rpc.Result(exit_code=ExitCode.DONE, json=json.dumps(readable_json(outcome), allow_nan=False))
     except VdiskError as error:

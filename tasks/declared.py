@@ -29,8 +29,9 @@ from portunix_vdisk.tasks.adapter import doit_tasks
 from portunix_vdisk.tasks.engine import check_options, doit_config, plan
 from portunix_vdisk.tasks.graph import Graph, Member
 from portunix_vdisk.tasks.listening import Silent, set_current
-from portunix_vdisk.tasks.operations import operation, slug
+from portunix_vdisk.tasks.operations import SECRET_KINDS, Operation, operation, slug
 from portunix_vdisk.tasks.overview import overview
+from portunix_vdisk.tasks.passwords import take_secrets
 from portunix_vdisk.tasks.session import Session
 
 _OF_EVERY_DISK = ("create", "mount", "unmount", "export", "delete")
@@ -52,6 +53,7 @@ class DeclaredTasks:
         self.variables = dict(argument.split("=", 1) for argument in named if "=" in argument)
         self.session.assume_yes = self.variables.pop("yes", "") in ("1", "true", "yes")
         self.named = [argument for argument in named if "=" not in argument]
+        self._given: dict[tuple[tuple[str, str], ...], dict[str, bytes]] = {}
 
     @property
     def config(self) -> dict[str, Any]:
@@ -108,11 +110,23 @@ class DeclaredTasks:
             options |= {key: value for key, value in self.variables.items() if key in accepted}
         try:
             check_name(disk)
+            options = self._without_secrets(known, options)
             check_options(known, options)
             graph = plan(self.session, name, options)
         except VdiskError as error:
             return _refusal(name, disk, error)
         return graph
+
+    def _without_secrets(self, known: Operation, options: dict[str, str]) -> dict[str, str]:
+        """Take the passwords that the variables name into the session; a descriptor can be read only once."""
+        names = {parameter.name for parameter in known.parameters if parameter.kind in SECRET_KINDS}
+        given = tuple(sorted((name, text) for name, text in options.items() if name in names))
+        if given and given in self._given:
+            return {name: text for name, text in options.items() if name not in names}
+        rest, found = take_secrets(known, options, self.session.folder)
+        self._given[given] = found
+        self.session.give_secrets(found)
+        return rest
 
 
 def _show_overview(session: Session) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ from portunix_vdisk.tasks.export_disk import export_graph
 from portunix_vdisk.tasks.graph import Graph
 from portunix_vdisk.tasks.import_archive import disk_name_in, import_graph
 from portunix_vdisk.tasks.mount_disk import mount_graph, unmount_graph
-from portunix_vdisk.tasks.operations import Operation, operation
+from portunix_vdisk.tasks.operations import SECRET_KINDS, Operation, operation
+from portunix_vdisk.tasks.passwords import check_secrets
 from portunix_vdisk.tasks.session import Listener, Session
 from portunix_vdisk.tasks.sync_folder import sync_graph
 
@@ -58,12 +59,14 @@ class Request:
         options: the text of each parameter that was given; ``true`` for flags.
         folder: the caller's working folder.
         assume_yes: every question that can be confirmed is.
+        secrets: passwords by name, read by the process that the person started; never shown.
     """
 
     operation: str
     options: Mapping[str, str]
     folder: Path
     assume_yes: bool = False
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 def run(request: Request, home: Home, listener: Listener) -> Json:
@@ -75,11 +78,15 @@ def run(request: Request, home: Home, listener: Listener) -> Json:
     if known is None:
         raise BadUsage(f"there is no operation {request.operation}")
     check_options(known, request.options)
+    check_secrets(known, request.secrets)
     with Session(home, listener, request.folder) as session:
         session.assume_yes = request.assume_yes
+        session.give_secrets(request.secrets)
         if not known.graph:
             return QUERIES[known.name](session, request.options)
-        return run_graph(plan(session, known.name, request.options), session)
+        result = run_graph(plan(session, known.name, request.options), session)
+        session.mention_unused_secrets()
+        return result
 
 
 def warm_up() -> None:
@@ -95,6 +102,8 @@ def check_options(known: Operation, options: Mapping[str, str]) -> None:
     for name in options:
         if name not in parameters:
             raise BadUsage(f"{known.name} has no parameter {name}", hint=f"portunix vdisk {known.name} --help")
+        if parameters[name].kind in SECRET_KINDS:
+            raise BadUsage(f"--{name} is read by the command that was started, not by the engine")
         if parameters[name].later:
             raise BadUsage(f"--{name}: not yet; it comes with {parameters[name].later}")
     for parameter in known.parameters:

@@ -22,6 +22,13 @@ class Kind(StrEnum):
     """A disk as a person names it; see :mod:`portunix_vdisk.tasks.which`."""
     FLAG = "flag"
     """Present or not; the text is ``true``."""
+    SECRET_FILE = "secret-file"
+    """``X-file``: a file whose first line is the secret ``X``; read by the process that the person started."""
+    SECRET_FD = "secret-fd"
+    """``X-fd``: the same for an open file descriptor of that process."""
+
+
+SECRET_KINDS = (Kind.SECRET_FILE, Kind.SECRET_FD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +88,27 @@ def _later(name: str, feature: str, kind: Kind = Kind.TEXT) -> Parameter:
     return Parameter(name, kind, f"not yet: comes with {feature}", later=feature)
 
 
+def _secret(name: str, what: str) -> tuple[Parameter, ...]:
+    """The three ways to a secret; see :mod:`portunix_vdisk.tasks.passwords`."""
+    return (
+        Parameter(name, Kind.FLAG, f"ask for {what} (it is asked for whenever it is needed)"),
+        Parameter(f"{name}-file", Kind.SECRET_FILE, f"file whose first line is {what}", metavar="FILE"),
+        Parameter(f"{name}-fd", Kind.SECRET_FD, f"open descriptor whose first line is {what}", metavar="N"),
+    )
+
+
+PASSWORD = _secret("password", "the password")
+"""Of operations that open or make something encrypted."""
+NEW_PASSWORD = _secret("new-password", "the new password")
+"""Of operations that change a password."""
+
 _ENCRYPTION = (
     _later("encrypted", "encryption", Kind.FLAG),
     _later("password", "encryption", Kind.FLAG),
     _later("password-file", "encryption", Kind.PATH),
     _later("password-fd", "encryption"),
 )
+"""Of disks."""
 
 GROUPS: dict[str, str] = {"archive": "look into archives made by export, and look after them"}
 """First words of operations whose names have two, and what the group is for."""
@@ -185,7 +207,8 @@ OPERATIONS: tuple[Operation, ...] = (
             _later("level", "adaptive compression"),
             _later("verify", "reading back", Kind.FLAG),
             _later("exclude-cache", "smart export", Kind.FLAG),
-            *_ENCRYPTION,
+            _later("encrypted", "encryption", Kind.FLAG),
+            *PASSWORD,
         ),
         (
             "portunix vdisk export --disk my-dev.vhd --output portable-dev.zip",
@@ -211,7 +234,7 @@ OPERATIONS: tuple[Operation, ...] = (
             _later("generation", "generations"),
             _later("salvage", "repair", Kind.FLAG),
             _later("in-place", "foreign images", Kind.FLAG),
-            *_ENCRYPTION[1:],
+            *PASSWORD,
         ),
         (
             "portunix vdisk import portable-dev.zip",

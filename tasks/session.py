@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +14,10 @@ from portunix_vdisk.platform.choose import this_platform
 from portunix_vdisk.platform.errors import VdiskError
 from portunix_vdisk.platform.home import Home
 from portunix_vdisk.platform.locks import OperationLock, sweep
+from portunix_vdisk.platform.memory import keep_memory_private
 from portunix_vdisk.steps.catalog import Catalog
 from portunix_vdisk.steps.step import Context, Conversation, Question, QuestionKind
+from portunix_vdisk.tasks.passwords import ask_password, check_password, is_weak
 
 
 class Listener(Conversation, Protocol):
@@ -50,6 +52,8 @@ class Session:
         """True if the person agreed to everything beforehand."""
         self.ran: set[str] = set()
         """Tasks that did work in this run, by their full names."""
+        self._secrets: dict[str, bytes] = {}
+        self._passwords: dict[tuple[str, str], bytes] = {}
         self._undo = ExitStack()
         self._locked: set[str] = set()
         self._at_end: list[Callable[[], None]] = []
@@ -73,6 +77,8 @@ class Session:
             with suppress(OSError):
                 locks.rmdir()
         self._locked.clear()
+        self._secrets.clear()
+        self._passwords.clear()
         self._at_end.clear()
         self._catalog = None
 
@@ -117,6 +123,46 @@ class Session:
             return "yes"
         return self.listener.ask(question)
 
+    def give_secrets(self, secrets: Mapping[str, bytes]) -> None:
+        """Passwords by name, as the person's files and descriptors held them."""
+        if secrets:
+            keep_memory_private()
+            self._secrets.update(secrets)
+
+    def password(self, subject: str, *, new: bool = False, name: str = "password") -> bytes:
+        """The password for ``subject`` ("the archive client.zip"), asked for once in a session.
+
+        It comes from ``--password-file`` or ``--password-fd``, else the person types it; a new one twice.
+
+        Args:
+            subject: what messages and the prompt call the thing that the password is for.
+            new: the password is being set and not checked; a weak one gets a warning.
+            name: ``password``, or ``new-password`` where an old one is wanted too.
+
+        Raises:
+            BadUsage: it is empty or too long, or was not typed the same way twice in three tries.
+            Refused: nobody can be asked; names the option.
+            Interrupted: the person gave up.
+        """
+        known = self._passwords.get((name, subject))
+        if known is not None:
+            return known
+        password = self._secrets.get(name)
+        if password is None:
+            password = ask_password(self.ask, self.log, subject, name, new=new)
+        check_password(password, subject)
+        if new and is_weak(password):
+            self.log("warning", f"the password for {subject} is easy to guess: several unrelated words make a good one")
+        if password.endswith(b"\r"):
+            self.log("warning", f"the password for {subject} ends with a carriage return, which counts as part of it")
+        self._passwords[name, subject] = password
+        return password
+
+    def mention_unused_secrets(self) -> None:
+        """Somebody who names a password believes that it protects something: say so if it was never used."""
+        if self.ran and self._secrets.keys() - {name for name, _ in self._passwords}:
+            self.log("warning", "a password was given, but nothing was encrypted or decrypted with it")
+
     def cancelled(self) -> bool:
         """True as soon as the person wants to stop."""
         return self.stop or self.listener.cancelled()
@@ -147,6 +193,7 @@ class Session:
         return path if path.is_absolute() else self.folder / path
 
     def _secret(self, prompt: str) -> str:
+        keep_memory_private()
         return self.listener.ask(Question("sudo", QuestionKind.SECRET, prompt, option="sudo portunix …"))
 
 

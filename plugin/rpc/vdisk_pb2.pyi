@@ -29,8 +29,15 @@ class ClientMessage(_message.Message):
     def __init__(self, request: _Optional[_Union[Request, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("operation", "options", "folder", "interactive", "assume_yes", "quiet", "debug")
+    __slots__ = ("operation", "options", "folder", "interactive", "assume_yes", "quiet", "debug", "secrets")
     class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+    class SecretsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +51,7 @@ class Request(_message.Message):
     ASSUME_YES_FIELD_NUMBER: _ClassVar[int]
     QUIET_FIELD_NUMBER: _ClassVar[int]
     DEBUG_FIELD_NUMBER: _ClassVar[int]
+    SECRETS_FIELD_NUMBER: _ClassVar[int]
     operation: str
     options: _containers.ScalarMap[str, bytes]
     folder: bytes
@@ -51,7 +59,8 @@ class Request(_message.Message):
     assume_yes: bool
     quiet: bool
     debug: bool
-    def __init__(self, operation: _Optional[str] = ..., options: _Optional[_Mapping[str, bytes]] = ..., folder: _Optional[bytes] = ..., interactive: _Optional[bool] = ..., assume_yes: _Optional[bool] = ..., quiet: _Optional[bool] = ..., debug: _Optional[bool] = ...) -> None: ...
+    secrets: _containers.ScalarMap[str, bytes]
+    def __init__(self, operation: _Optional[str] = ..., options: _Optional[_Mapping[str, bytes]] = ..., folder: _Optional[bytes] = ..., interactive: _Optional[bool] = ..., assume_yes: _Optional[bool] = ..., quiet: _Optional[bool] = ..., debug: _Optional[bool] = ..., secrets: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("question_id", "text")

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Request:
     options: Mapping[str, str]
     folder: Path
     assume_yes: bool = False
+    secrets: Mapping[str, bytes] = field(default_factory=dict)
 
 
 DISK = {
