@@ -21,7 +21,7 @@ def root() -> Iterator[Path]:
         yield path
         for pid in processes_of(path):
             with suppress(OSError):
-                if b"stand_in.py\0server" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b".py\0server\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + 15
         while left := processes_of(path):

@@ -47,6 +47,7 @@ class Portunix:
     def __init__(self, root: Path) -> None:
         self.home = Home(root)
         self.python = sys.executable
+        self.script = STAND_IN
         self.environment = {**os.environ, "PORTUNIX_HOME": str(root)}
         self.environment.pop("NO_COLOR", None)
 
@@ -58,7 +59,7 @@ class Portunix:
             "env": self.environment,
             "start_new_session": True,
         }
-        return subprocess.Popen([self.python, STAND_IN, "portunix", *arguments], **(settings | options))  # type: ignore[call-overload,no-any-return]
+        return subprocess.Popen([self.python, self.script, "portunix", *arguments], **(settings | options))  # type: ignore[call-overload,no-any-return]
 
     def run(self, *arguments: str | bytes, **options: object) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments, **options)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from portunix_vdisk.plugin.display import Display
-from portunix_vdisk.tests.plugin.harness import STAND_IN, Portunix, wait_for
+from portunix_vdisk.tests.plugin.harness import Portunix, wait_for
 
 
 class Person:
@@ -25,7 +25,7 @@ class Person:
     def __init__(self, portunix: Portunix, *arguments: str) -> None:
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:  # pragma: no cover - the child
-            os.execve(sys.executable, [sys.executable, STAND_IN, "portunix", *arguments], portunix.environment)
+            os.execve(sys.executable, [sys.executable, portunix.script, "portunix", *arguments], portunix.environment)
         self.seen = ""
         threading.Thread(target=self._read, daemon=True).start()
 
