@@ -84,9 +84,7 @@ def run(request: Request, home: Home, listener: Listener) -> Json:
         session.give_secrets(request.secrets)
         if not known.graph:
             return QUERIES[known.name](session, request.options)
-        result = run_graph(plan(session, known.name, request.options), session)
-        session.mention_unused_secrets()
-        return result
+        return run_graph(plan(session, known.name, request.options), session)
 
 
 def warm_up() -> None:

@@ -69,7 +69,10 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Release locks and databases."""
+        """Release locks and databases, forget passwords."""
+        # Somebody who names a password believes that it protects something.
+        if self.ran and self.error is None and self._secrets.keys() - {name for name, _ in self._passwords}:
+            self.log("warning", "a password was given, but nothing was encrypted or decrypted with it")
         self._undo.close()
         if self._locked:
             locks = self.home.run / "locks"
@@ -157,11 +160,6 @@ class Session:
             self.log("warning", f"the password for {subject} ends with a carriage return, which counts as part of it")
         self._passwords[name, subject] = password
         return password
-
-    def mention_unused_secrets(self) -> None:
-        """Somebody who names a password believes that it protects something: say so if it was never used."""
-        if self.ran and self._secrets.keys() - {name for name, _ in self._passwords}:
-            self.log("warning", "a password was given, but nothing was encrypted or decrypted with it")
 
     def cancelled(self) -> bool:
         """True as soon as the person wants to stop."""

@@ -97,6 +97,9 @@ def test_a_password_is_seen_nowhere(
     assert facts["digests"] == digests(SECRET.encode())
     assert (facts["dumpable"], facts["core"]) == (0, [0, 0])
     root = portunix.home.root
+    for pid in (client.pid, portunix.server_pid(), facts["pid"]):
+        (limit,) = (line for line in Path(f"/proc/{pid}/limits").read_text().splitlines() if "core file" in line)
+        assert limit.split()[4:6] == ["0", "0"], pid
     assert len(processes_of(root)) >= 3, "client, plugin, worker"
     assert processes_that_show(root, str(root).encode()), "looking works"
     assert processes_that_show(root, SECRET.encode()) == []
@@ -269,7 +272,7 @@ def test_plain_doit_takes_it_from_variables(
     (place / "go").touch()
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0, out
-    assert SECRET not in out
+    assert SECRET not in out and "nothing was encrypted" not in out
     assert (portunix.home.root / "vdisk" / "journal.db").exists()
     assert files_that_hold(portunix.home.root, SECRET.encode()) == []
 
@@ -288,3 +291,10 @@ def test_plain_doit_refuses_in_a_sentence(portunix: Portunix, place: Path, varia
     assert process.returncode in (1, 2)
     assert words in out and "Traceback" not in out
     assert "hunter2" not in out
+
+
+def test_plain_doit_mentions_a_password_that_was_not_needed(portunix: Portunix, place: Path) -> None:
+    (place / "go").touch()
+    (place / "file").write_text(SECRET)
+    out, _ = doit(portunix, place, "import:one", "archive=unused", "password-file=file").communicate(timeout=30)
+    assert "nothing was encrypted or decrypted" in out
