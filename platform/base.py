@@ -176,6 +176,12 @@ class Platform(Protocol):
     def free_space(self, folder: Path) -> int:
         """Bytes that this process may still write below ``folder``."""
 
+    def largest_file(self, folder: Path) -> int | None:
+        """Largest file in bytes that the filesystem at ``folder`` can hold, where that is a limit in practice."""
+
+    def is_removable(self, folder: Path) -> bool:
+        """Whether ``folder`` lies on a medium that can be taken out."""
+
     def host_tools(self) -> Sequence[HostTool]:
         """Every tool and privilege that we use, present or not."""
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
+from portunix_vdisk.plugin import render_archive
 from portunix_vdisk.plugin.display import is_terminal
 from portunix_vdisk.plugin.outcome import Problem
+from portunix_vdisk.plugin.text import table
 from portunix_vdisk.tasks.sizes import show_size
 
 Object = Mapping[str, Any]
 """A result object; its schema is in ``plugin/schemas``."""
 
-ANSWERS = frozenset({"list", "info", "doctor", "plugin status"})
+ANSWERS = frozenset({"list", "info", "doctor", "plugin status", "archive list", "verify"})
 """Operations whose result is what was asked for, so that ``--quiet`` doesn't silence it."""
 
 
@@ -28,19 +30,6 @@ def render_problem(problem: Problem, stream: TextIO) -> list[str]:
     lines = [f"{error} {problem.what}"]
     lines += [f"  {text}" for text in (problem.state, problem.hint) if text]
     return lines
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], right: frozenset[int] = frozenset()) -> list[str]:
-    """Aligned columns; those in ``right`` are aligned at their right side."""
-    cells = [list(head), *(list(row) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    return [
-        "  ".join(
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in cells
-    ]
 
 
 def _colour(text: str, code: str, stream: TextIO) -> str:
@@ -152,7 +141,14 @@ def _export(result: Object) -> list[str]:
     if not result["changed"]:
         return [f"{result['output']} is up to date"]
     sizes = f"{show_size(result['archive_bytes'])} for {show_size(result['data_bytes'])} of data"
-    lines = [f"exported {result['disk']} to {result['output']}: {sizes}"]
+    lines = [f"exported {result['disk']} to {result['output']}: {sizes}{', encrypted' if result['encrypted'] else ''}"]
+    if result["generation"] > 1:
+        kept = ", ".join(map(str, result["generations"]))
+        lines.append(f"generation {result['generation']} added {show_size(result['added_bytes'])}; kept: {kept}")
+    if result["base"]:
+        lines.append(f"it holds what changed since {result['base']}; keep both")
+    if result["saved_bytes"]:
+        lines.append(f"writing the archive anew saved {show_size(result['saved_bytes'])}")
     if result["reused_bytes"]:
         lines.append(f"{show_size(result['reused_bytes'])} were kept from an earlier run")
     return lines
@@ -214,6 +210,10 @@ _RENDERERS: dict[str, Callable[[Object], list[str]]] = {
     "export": _export,
     "import": _import,
     "delete": _delete,
+    "verify": render_archive.verify,
+    "archive list": render_archive.archive_list,
+    "archive prune": render_archive.archive_prune,
+    "archive rekey": render_archive.archive_rekey,
     "doctor": _doctor,
     "plugin status": _plugin_status,
     "plugin stop": _plugin_stop,

@@ -23,6 +23,7 @@ from portunix_vdisk.platform.home import Home
 from portunix_vdisk.steps.step import Json
 from portunix_vdisk.tasks import queries
 from portunix_vdisk.tasks.adapter import doit_tasks
+from portunix_vdisk.tasks.archives import list_archive, prune_graph, rekey_graph, verify_graph
 from portunix_vdisk.tasks.create_disk import abort_graph, create_graph
 from portunix_vdisk.tasks.delete_disk import delete_graph
 from portunix_vdisk.tasks.export_disk import export_graph
@@ -42,11 +43,15 @@ GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "export": export_graph,
     "import": import_graph,
     "delete": delete_graph,
+    "verify": verify_graph,
+    "archive prune": prune_graph,
+    "archive rekey": rekey_graph,
 }
 QUERIES: dict[str, Callable[[Session, Mapping[str, str]], Json]] = {
     "list": queries.list_disks,
     "info": queries.info,
     "doctor": queries.doctor,
+    "archive list": list_archive,
 }
 
 

@@ -9,25 +9,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from portunix_vdisk.platform.base import FileIdentity
-from portunix_vdisk.platform.errors import Refused
+from portunix_vdisk.platform.errors import BadUsage, Refused
 from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.archive import storage
 from portunix_vdisk.steps.archive.commit import next_of
 from portunix_vdisk.steps.archive.documents import DiskFacts
 from portunix_vdisk.steps.archive.export import close_exports
-from portunix_vdisk.steps.archive.layout import range_count
+from portunix_vdisk.steps.archive.layout import MIN_VOLUME, range_count
 from portunix_vdisk.steps.archive.pack import Pack, Scan, pack_is_done
+from portunix_vdisk.steps.archive.packing import LEVEL, STORE
+from portunix_vdisk.steps.archive.partial import never_begun
 from portunix_vdisk.steps.archive.plan import Export
 from portunix_vdisk.steps.archive.reader import ArchiveReader
+from portunix_vdisk.steps.archive.rewrite import Rewrite, space_of
 from portunix_vdisk.steps.archive.seal import Publish, Seal, Verify
 from portunix_vdisk.steps.archive.status import ArchiveState, archive_status
+from portunix_vdisk.steps.archive.unlock import read_header
 from portunix_vdisk.steps.disk import Disk
+from portunix_vdisk.steps.sizes import parse_size, show_size
 from portunix_vdisk.steps.source import SourceIdentity
 from portunix_vdisk.steps.step import Context, Json
+from portunix_vdisk.tasks.archives import archive_at, count_of
 from portunix_vdisk.tasks.describe import show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
 from portunix_vdisk.tasks.mount_disk import must_not_be_attached
 from portunix_vdisk.tasks.session import Session
+from portunix_vdisk.tasks.unlocking import set_password, unlock, unlock_chain
 from portunix_vdisk.tasks.which import disk_at, find_disk, must_be_ready, only_mounted_disk
 
 
@@ -54,34 +61,42 @@ class _Finished:
 
 
 def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
-    """The graph of ``export:NAME``. Raises ``NotFound`` or ``Refused``."""
+    """The graph of ``export:NAME``. Raises ``BadUsage``, ``NotFound`` or ``Refused``."""
     disk = find_disk(session, options["disk"]) if "disk" in options else only_mounted_disk(session)
     output = _output(session, disk, options.get("output"))
-    export = Export(disk.path, output, _facts(disk))
+    export = _export(session, disk, output, options)
     count = range_count(disk.size)
+    verify = Verify(export, _reads_back(session, output, options))
     finished = _Finished(disk.path, output, disk.uuid, {})
 
     def scan(ctx: Context) -> Json:
         must_be_ready(disk)
+        if options.get("output", "").endswith("/"):
+            output.parent.mkdir(parents=True, exist_ok=True)
         _refuse_on_itself(session, disk, output)
         must_not_be_attached(session, disk, "exported")
         _refuse_other_content(output, disk)
         session.at_end(close_exports)
+        _unlock(session, export)
+        if finished():
+            return {}
         result = Scan(export).run(ctx)
         session.catalog.start_export(disk.uuid, output)
         return result
 
     def publish(ctx: Context) -> Json:
+        _unlock(session, export)
         facts = Publish(export).run(ctx)
         assert isinstance(facts, Mapping)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         session.catalog.finish_export(disk.uuid, output, str(facts["root"]), now)
-        return facts
+        return {**facts, **_make_room(output, ctx)}
 
     def guarded(step: Callable[[Context], Json]) -> Callable[[Context], Json]:
         def run(ctx: Context) -> Json:
             must_not_be_attached(session, disk, "exported")
             session.at_end(close_exports)
+            _unlock(session, export)
             return step(ctx)
 
         return run
@@ -107,7 +122,8 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
             path.unlink()
 
     def result(values: Mapping[str, Values]) -> Json:
-        ran = values.get("publish", {}) if f"export:{disk.name}:publish" in session.ran else {}
+        changed = f"export:{disk.name}:publish" in session.ran
+        ran = values.get("publish", {}) if changed else {}
         with ArchiveReader(output) as reader:
             return {
                 "disk": disk.name,
@@ -117,9 +133,15 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
                 "archive_bytes": reader.size,
                 "disk_bytes": reader.index.disk.size,
                 "data_bytes": reader.index.data_bytes,
+                "generation": reader.index.generation,
+                "generations": list(reader.generations),
+                "encrypted": reader.header.encrypted,
+                "base": reader.header.base.name if reader.header.base else None,
+                "added_bytes": ran.get("added_bytes", 0),
+                "saved_bytes": ran.get("saved_bytes", 0),
                 "written_bytes": ran.get("written_bytes", 0),
                 "reused_bytes": ran.get("reused_bytes", 0),
-                "changed": bool(session.ran),
+                "changed": changed,
             }
 
     return Graph(
@@ -131,11 +153,89 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
             Member("scan", "find out what is in the image and in the partial archive", scan, done, clean),
             *(pack(number) for number in range(count)),
             Member("seal", "write index and directory", guarded(Seal(export).run), done),
-            Member("verify", "read the archive as an importer would", guarded(Verify(export).run), done),
+            Member("verify", "read the archive as an importer would", guarded(verify.run), done),
             Member("publish", "give the archive its name", publish, done),
         ),
         result=result,
     )
+
+
+def _export(session: Session, disk: Disk, output: Path, options: Mapping[str, str]) -> Export:
+    """What the options ask for. Raises ``BadUsage``."""
+    split = parse_size(options["split"]) if "split" in options else _largest(session, output.parent)
+    if split is not None and split < MIN_VOLUME:
+        raise BadUsage("--split takes at least 1 MiB")
+    base = options.get("base")
+    return Export(
+        disk.path,
+        output,
+        _facts(disk),
+        encrypted=options.get("encrypted") == "true",
+        level=_level(options.get("level", "auto")),
+        volume_size=split,
+        keep=count_of(options.get("keep", "2"), "keep"),
+        base=archive_at(session, base) if base else None,
+    )
+
+
+def _largest(session: Session, folder: Path) -> int | None:
+    """Size of volumes where whole archives may not fit into one file: a little less than such a file can have."""
+    largest = session.platform.largest_file(folder)
+    return None if largest is None else min(largest, 4_000_000_000)
+
+
+def _level(text: str) -> int:
+    if text == "auto":
+        return LEVEL
+    if text == "store":
+        return STORE
+    if text.isdecimal() and 1 <= int(text) <= 19:
+        return int(text)
+    raise BadUsage(f"--level takes auto, store, or a number from 1 to 19, not {text!r}")
+
+
+def _reads_back(session: Session, output: Path, options: Mapping[str, str]) -> bool:
+    return options.get("verify") == "true" or session.platform.is_removable(output.parent)
+
+
+def _unlock(session: Session, export: Export) -> None:
+    """Get the keys of what is there, or a password for what is made. Raises ``Refused``, ``WrongPassword``."""
+    output, unfinished = export.output, export.unfinished
+    if export.base is not None:
+        unlock_chain(session, export.base)
+    begun = output if export.is_update else unfinished if _has_begun(unfinished) else None
+    if begun is None:
+        if export.encrypted:
+            set_password(session, output)
+        return
+    header = read_header(begun)
+    if export.encrypted and not header.encrypted:
+        raise Refused(f"{show_path(begun)} is not encrypted", state="it was not touched", hint="export to another file")
+    if export.base is not None and header.base is None:
+        raise Refused(f"{show_path(begun)} is no delta", state="it was not touched", hint="export to another file")
+    unlock_chain(session, begun) if header.base else unlock(session, begun)
+
+
+def _has_begun(unfinished: Path) -> bool:
+    if not storage.exists(unfinished):
+        return False
+    with storage.ArchiveFile(unfinished) as file:
+        return not never_begun(file)
+
+
+def _make_room(output: Path, ctx: Context) -> dict[str, Json]:
+    """Write the archive anew if much of it is dead and there is room; what that saved."""
+    with ArchiveReader(output) as reader:
+        space, generations = space_of(reader, reader.generations), tuple(reader.generations)
+    if not space.worth_rewriting:
+        return {}
+    try:
+        result = Rewrite(output, generations).run(ctx)
+    except Refused as error:
+        ctx.info(f"{show_size(space.dead)} of {show_path(output)} are no longer needed: {error.what}")
+        return {}
+    assert isinstance(result, Mapping)
+    return {"saved_bytes": result["saved_bytes"]}
 
 
 def _output(session: Session, disk: Disk, given: str | None) -> Path:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from portunix_vdisk.platform.base import FileSystemType
+from portunix_vdisk.platform.base import FileSystemType, ImageType
 from portunix_vdisk.platform.errors import BadUsage, Refused
 from portunix_vdisk.platform.home import calling_owner
 from portunix_vdisk.steps import durable
@@ -15,11 +16,13 @@ from portunix_vdisk.steps.archive.documents import DiskFacts
 from portunix_vdisk.steps.archive.imports import Import, close_imports
 from portunix_vdisk.steps.archive.layout import range_count
 from portunix_vdisk.steps.archive.reader import ArchiveReader
+from portunix_vdisk.steps.archive.storage import whole_path
 from portunix_vdisk.steps.archive.unpack import Finish, Prepare, Unpack
 from portunix_vdisk.steps.disk import Disk, DiskState
 from portunix_vdisk.steps.names import check_name
 from portunix_vdisk.steps.register import Register
 from portunix_vdisk.steps.step import Context, Json
+from portunix_vdisk.tasks.archives import bases_at, count_of
 from portunix_vdisk.tasks.create_disk import (
     declared,
     image_path,
@@ -31,17 +34,24 @@ from portunix_vdisk.tasks.create_disk import (
 from portunix_vdisk.tasks.describe import disk_json, show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
 from portunix_vdisk.tasks.session import Session
+from portunix_vdisk.tasks.unlocking import unlock, unlock_chain
 
 
 def import_graph(session: Session, options: Mapping[str, str]) -> Graph:
     """The graph of ``import:NAME``. Raises ``VdiskError`` for an archive that cannot be imported, or not as NAME."""
-    archive = _archive(session, options)
-    with ArchiveReader(archive) as reader:
+    archive, bases = _archive(session, options), bases_at(session, options)
+    unlock_chain(session, archive, bases)
+    generation = count_of(options["generation"], "generation") if "generation" in options else None
+    with ArchiveReader(archive, generation, bases=bases) as reader:
+        if reader.header.base is not None:
+            reader.base()
         facts, root, archive_uuid = reader.index.disk, reader.index.root.hex(), reader.header.archive_uuid
     name = options.get("name") or facts.name
     check_name(name)
+    if "type" in options:
+        facts = replace(facts, type=_type(options["type"]))
     disk = _plan(session, name, facts, options.get("path"), archive, archive_uuid, root)
-    task = Import(archive, durable.partial_of(disk.path), disk.type)
+    task = Import(archive, durable.partial_of(disk.path), disk.type, generation, bases)
     count = range_count(disk.size)
 
     def ready() -> bool:
@@ -126,13 +136,23 @@ def import_graph(session: Session, options: Mapping[str, str]) -> Graph:
 
 def disk_name_in(session: Session, options: Mapping[str, str]) -> str:
     """The name that an import without a name gives its disk. Raises what reading the archive raises."""
-    with ArchiveReader(_archive(session, options)) as reader:
+    archive = _archive(session, options)
+    unlock(session, archive)
+    with ArchiveReader(archive) as reader:
         return reader.index.disk.name
+
+
+def _type(text: str) -> ImageType:
+    try:
+        return ImageType(text)
+    except ValueError:
+        known = ", ".join(ImageType)
+        raise BadUsage(f"there is no image type {text!r}", hint=f"one of: {known}") from None
 
 
 def _archive(session: Session, options: Mapping[str, str]) -> Path:
     if "archive" in options:
-        return Path(os.path.normpath(session.absolute(options["archive"])))
+        return whole_path(Path(os.path.normpath(session.absolute(options["archive"]))))
     known = session.catalog.get(options.get("name", ""))
     if known is None or known.archive_path is None:
         raise BadUsage("import needs an archive", hint="portunix vdisk import portable-dev.zip")

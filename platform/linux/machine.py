@@ -21,7 +21,7 @@ from portunix_vdisk.platform.base import (
 from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import Failed, Refused
 from portunix_vdisk.platform.home import calling_owner
-from portunix_vdisk.platform.linux import facts, filesystems, host, images, state
+from portunix_vdisk.platform.linux import facts, filesystems, host, images, media, state
 from portunix_vdisk.platform.linux.mount_point import Caller
 from portunix_vdisk.platform.linux.mounting import Mounting
 from portunix_vdisk.platform.linux.privilege import Privilege, attachment_of
@@ -142,6 +142,14 @@ class LinuxPlatform:
     def free_space(self, folder: Path) -> int:
         """See :class:`Platform`."""
         return host.free_space(folder)
+
+    def largest_file(self, folder: Path) -> int | None:
+        """See :class:`Platform`."""
+        return media.largest_file(folder)
+
+    def is_removable(self, folder: Path) -> bool:
+        """See :class:`Platform`."""
+        return media.is_removable(folder)
 
     def host_tools(self) -> Sequence[HostTool]:
         """See :class:`Platform`."""

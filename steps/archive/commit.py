@@ -63,26 +63,22 @@ def finish_update(archive: Path, poll: Callable[[], None] = lambda: None) -> boo
         if size > directory.end:
             _cut(archive, directory.end)
         return False
-    if begun == "done":
-        _remove(prepared)
-        return True
-    if begun == "begun":
+    if begun:
         append_update(archive, poll)
-        return True
-    return False
+    return begun
 
 
-def _begun(file: ArchiveFile, directory: Directory, next_file: ArchiveFile) -> tuple[Update | None, str]:
-    """The update, if it is whole enough to be told, and how far it has come in the archive."""
+def _begun(file: ArchiveFile, directory: Directory, next_file: ArchiveFile) -> tuple[Update | None, bool]:
+    """The update, if it is whole enough to be told, and whether any of it is in the archive."""
     try:
         update = read_update(next_file)
     except VdiskError:
-        return None, ""
+        return None, False
     if update.at + next_file.size == directory.end == file.size and _alike(file, update.at, next_file):
-        return update, "done"
+        return update, True
     if file.size > directory.end == update.at and _whole(file, update, next_file) is not None:
-        return update, "begun"
-    return update if file.size == directory.end else None, ""
+        return update, True
+    return update if file.size == directory.end else None, False
 
 
 def _alike(file: ArchiveFile, at: int, next_file: ArchiveFile) -> bool:
@@ -104,7 +100,7 @@ def _whole(file: Readable, update: Update, next_file: ArchiveFile) -> int | None
     except Corrupt:
         return None
     name = dict(numbered(entries, "index")).get(update.generation)
-    return None if name is None else entries[name].offset - update.at
+    return None if name is None else max(0, entries[name].offset - update.at)
 
 
 def append_update(archive: Path, poll: Callable[[], None] = lambda: None) -> None:
@@ -123,13 +119,15 @@ def append_update(archive: Path, poll: Callable[[], None] = lambda: None) -> Non
                 tail = _whole(target, update, source)
                 if tail is None:
                     raise Corrupt(f"{prepared} is not an update of {archive}", state="neither was changed")
-                if target.size > update.at:
-                    target.truncate(update.at)
+                if target.size != update.at + source.size or not _alike(target, update.at, source):
+                    if target.size > update.at:
+                        target.truncate(update.at)
+                        target.sync()
+                    _copy(source, target, update.at, 0, tail, poll)
                     target.sync()
-                _copy(source, target, update.at, 0, tail, poll)
+                    _copy(source, target, update.at, tail, source.size, lambda: None)
                 target.sync()
-                _copy(source, target, update.at, tail, source.size, lambda: None)
-                target.sync()
+                _wipe(target, update)
     except OSError as error:
         raise Failed(
             f"cannot add the new generation to {archive}: {error.strerror}",
@@ -137,6 +135,15 @@ def append_update(archive: Path, poll: Callable[[], None] = lambda: None) -> Non
             hint="once the cause is gone, run the same command to finish",
         ) from error
     _remove(prepared)
+
+
+def _wipe(target: ArchiveFile, update: Update) -> None:
+    for offset, length in update.wipe:
+        if offset + length > update.at:
+            raise Corrupt("the update would wipe what it added itself")
+        target.write(offset, (bytes(length),))
+    if update.wipe:
+        target.sync()
 
 
 def _copy(source: ArchiveFile, target: ArchiveFile, at: int, start: int, end: int, poll: Callable[[], None]) -> None:

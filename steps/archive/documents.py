@@ -87,6 +87,8 @@ class Update:
     """Length of the archive file before, in bytes: the record goes there."""
     directory: str
     """H of the central directory and end records before, hexadecimal."""
+    wipe: tuple[tuple[int, int], ...] = ()
+    """Offset and length of what is overwritten with zeros once the update is in the archive: former keys."""
 
 
 def header_text(header: Header) -> bytes:
@@ -177,7 +179,14 @@ def parse_update_text(data: bytes) -> Update:
         field(document, "generation", int),
         _natural(document, "at"),
         field(document, "directory", str),
+        tuple(_span(span) for span in field(document, "wipe", list)),
     )
+
+
+def _span(given: object) -> tuple[int, int]:
+    if not isinstance(given, list) or len(given) != 2 or any(type(number) is not int or number < 0 for number in given):
+        raise Corrupt("the beginning of an update is damaged")
+    return given[0], given[1]
 
 
 def identity_json(source: SourceIdentity) -> dict[str, object]:

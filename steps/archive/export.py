@@ -14,7 +14,14 @@ from pathlib import Path
 from portunix_vdisk.platform.errors import Refused, VdiskError
 from portunix_vdisk.steps.archive import keyring
 from portunix_vdisk.steps.archive.directory import Entry
-from portunix_vdisk.steps.archive.documents import Header, Session, header_text, session_text, text_of, update_text
+from portunix_vdisk.steps.archive.documents import (
+    Header,
+    Session,
+    header_text,
+    session_text,
+    text_of,
+    update_text,
+)
 from portunix_vdisk.steps.archive.index import Base, Chunk, Index, Previous, root_of_chunks
 from portunix_vdisk.steps.archive.keys import MasterKey
 from portunix_vdisk.steps.archive.layout import (
@@ -36,7 +43,7 @@ from portunix_vdisk.steps.archive.pipeline import Pipeline
 from portunix_vdisk.steps.archive.plan import Export
 from portunix_vdisk.steps.archive.record import Record, document
 from portunix_vdisk.steps.archive.sealing import Piece, Vault
-from portunix_vdisk.steps.archive.target import open_target
+from portunix_vdisk.steps.archive.target import open_delta_base, open_target
 from portunix_vdisk.steps.archive.writer import Appender
 from portunix_vdisk.steps.step import Context, Json
 
@@ -85,14 +92,19 @@ class ExportJob:
         self._last_session = 0
         self._session = 0
         self._begun = False
+        self.delta = None
+        if export.base is not None and self.former is None:
+            self.delta = open_delta_base(export.base, export.disk.uuid)
+        if self.delta is not None:
+            self.held.update((chunk.digest, _Held("", 0)) for chunk in self.delta.reader.index.chunks)
         if self.former is not None:
             for chunk in self.former.reader.index.chunks:
-                self.held.setdefault(chunk.digest, _Held(chunk.member, chunk.stored, chunk.base))
+                self.held[chunk.digest] = _Held(chunk.member, chunk.stored, chunk.base)
             self._last_session = max((one.number for one in self.former.reader.sessions()), default=0)
         if target.content is not None:
             self._adopt(target.content)
         self.resumed_at = self.appender.end
-        self._packer = Packer(self.source, self.held, self.former, export.level)
+        self._packer = Packer(self.source, self.held, self.former or self.delta, export.level)
         self.done = sum(self._packer.data_bytes(offset) for offset in self.covered if offset in self.current)
 
     @property
@@ -111,7 +123,8 @@ class ExportJob:
         numbers = [*content.sessions, *(record.session for _, record, _ in content.chunks)]
         self._last_session = max([self._last_session, *numbers])
         for place, record, piece in content.chunks:
-            base = self.former.base_for(piece.offset) if self.former and piece.kind is Kind.PATCH else None
+            former = self.former or self.delta
+            base = former.base_for(piece.offset) if former and piece.kind is Kind.PATCH else None
             if piece.kind not in (Kind.SAME, Kind.ZERO):
                 self.held.setdefault(piece.digest, _Held(record.name, record.stored, base))
                 self._note(place, record)
@@ -137,8 +150,9 @@ class ExportJob:
             with suppress(OSError):
                 self.appender.file.files[0].unlink()
         self.appender.close()
-        if self.former is not None:
-            self.former.reader.close()
+        for state in (self.former, self.delta):
+            if state is not None:
+                state.reader.close()
         self.source.close()
 
     def pack(self, index: int, count: int, ctx: Context) -> Json:
@@ -233,7 +247,14 @@ class ExportJob:
             self.write(*document(next_name(self.generation), update_text(self.former.update())))
         else:
             export = self.export
-            header = Header(str(uuid.uuid4()), export.disk.uuid, export.encrypted, None, export.volume_size)
+            base = self.delta.document() if self.delta else None
+            header = Header(
+                str(uuid.uuid4()),
+                export.disk.uuid,
+                export.encrypted,
+                base,
+                export.volume_size,
+            )
             keys = b""
             if export.encrypted:
                 master = MasterKey.new()

@@ -36,6 +36,7 @@ class Import:
     partial: Path
     type: ImageType
     generation: int | None = None
+    bases: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class ImportJob:
         self._unflushed = False
         self._pipeline: Pipeline[_Place, _Ready] | None = None
         with ExitStack() as stack:
-            self.reader = stack.enter_context(ArchiveReader(task.archive, task.generation))
+            self.reader = stack.enter_context(ArchiveReader(task.archive, task.generation, bases=task.bases))
             size = self.reader.index.disk.size
             image = platform.map_image(task.partial, task.type)
             if image.size != size:

@@ -9,7 +9,9 @@ import zstandard
 
 from portunix_vdisk.platform.errors import Corrupt
 from portunix_vdisk.steps.archive.digest import digest_of
-from portunix_vdisk.steps.archive.documents import Header, parse_header_text
+from portunix_vdisk.steps.archive.directory import Directory
+from portunix_vdisk.steps.archive.documents import Header, parse_header_text, parse_object
+from portunix_vdisk.steps.archive.keys import KeySlot
 from portunix_vdisk.steps.archive.layout import HEADER_NAME, MAX_DOCUMENT, MEMBER, NotAnArchive
 from portunix_vdisk.steps.archive.record import LOCAL, LOCAL_SIGNATURE, MAX_HEADER, Record, parse_header
 from portunix_vdisk.steps.archive.storage import Readable, read_exactly
@@ -59,6 +61,17 @@ def decompress(payload: bytes, most: int, what: str, *, exactly: bool = True) ->
         return zstandard.ZstdDecompressor().decompress(payload, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise Corrupt(f"{what} is damaged: {error}", hint="copy the archive again or use another export") from error
+
+
+def read_key_slot(file: Readable, directory: Directory) -> KeySlot:
+    """The key slot that holds: of the highest number. Raises ``Corrupt``, ``OSError``."""
+    found = numbered(directory.entries, "keys")
+    if not found:
+        raise Corrupt("the archive is encrypted, but has no keys", hint="use another copy of the archive")
+    _, name = found[-1]
+    record, payload = read_member(file, directory.entries[name].offset, name)
+    check_payload(record, payload)
+    return KeySlot.parse(parse_object(payload, "the archive's key slot"))
 
 
 def numbered(names: Iterable[str], group: str) -> list[tuple[int, str]]:

@@ -25,6 +25,7 @@ class Export:
         level: zstd's level.
         volume_size: size of the volumes of a new archive in bytes; None for one file.
         keep: how many generations an updated archive keeps.
+        base: a new archive holds only what this one doesn't.
     """
 
     image: Path
@@ -34,6 +35,7 @@ class Export:
     level: int = LEVEL
     volume_size: int | None = None
     keep: int = 2
+    base: Path | None = None
     source: Callable[[Context], Source] | None = field(default=None, compare=False, repr=False)
 
     @property

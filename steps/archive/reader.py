@@ -6,15 +6,16 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 
-from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound, VdiskError
+from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound, Refused, VdiskError
+from portunix_vdisk.steps.archive.bases import LONGEST_CHAIN, find_base, missing_state
 from portunix_vdisk.steps.archive.digest import digest_of
 from portunix_vdisk.steps.archive.directory import Directory, Entry, last_whole_directory
-from portunix_vdisk.steps.archive.documents import Header, Session, parse_object, parse_session_text
+from portunix_vdisk.steps.archive.documents import BaseArchive, Header, Session, parse_session_text
 from portunix_vdisk.steps.archive.index import Chunk, Index, parse_index
 from portunix_vdisk.steps.archive.keyring import key_of
-from portunix_vdisk.steps.archive.keys import KeySlot
 from portunix_vdisk.steps.archive.layout import HEADER_NAME, Kind, NotAnArchive
 from portunix_vdisk.steps.archive.members import check_payload, decompress, numbered, read_first, read_member
 from portunix_vdisk.steps.archive.patch import apply_patch, base_digest, longest_patch
@@ -36,6 +37,7 @@ class ArchiveReader:
         path: the archive; of volumes the name without number, or the first one.
         generation: the newest one if None.
         file: its bytes, where they aren't simply those at ``path``; closed by whoever opened it.
+        bases: where archives that this one is a delta against may be, beside its own folder.
     """
 
     header: Header
@@ -44,8 +46,21 @@ class ArchiveReader:
     """Numbers of the generations in the archive, ascending."""
     index: Index
 
-    def __init__(self, path: Path, generation: int | None = None, *, file: Readable | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        generation: int | None = None,
+        *,
+        file: Readable | None = None,
+        bases: Sequence[Path] = (),
+        depth: int = 0,
+    ) -> None:
         self.path = path
+        self._bases = bases
+        self._base: ArchiveReader | None = None
+        self._base_lock = Lock()
+        self._by_digest: dict[bytes, Chunk] = {}
+        self._depth = depth
         self._stack = ExitStack()
         with _naming(path), self._stack as stack:
             try:
@@ -66,7 +81,9 @@ class ArchiveReader:
         self.close()
 
     def close(self) -> None:
-        """Release the file."""
+        """Release the files."""
+        if self._base is not None:
+            self._base.close()
         self._stack.close()
 
     @property
@@ -100,10 +117,6 @@ class ArchiveReader:
             if self._entry(member).stored != stored:
                 raise Corrupt(f"index and directory of the archive disagree about {member}")
 
-    def key_slot(self) -> KeySlot:
-        """What turns a password into the archive's key. Raises ``Corrupt``, ``OSError``."""
-        return read_key_slot(self.file, self.directory)
-
     def sessions(self) -> Iterator[Session]:
         """All session documents. Raises ``Corrupt``, ``OSError``."""
         for number, name in numbered(self.directory.entries, "session"):
@@ -128,7 +141,7 @@ class ArchiveReader:
         """The bytes of a chunk of the index. Raises ``Corrupt`` naming archive, member and offset; ``Failed``."""
         with _naming(self.path, f"chunk at disk offset {chunk.offset}: "):
             if not chunk.member:
-                raise Corrupt("the archive that this delta was made against is missing")
+                return self.base().by_digest(chunk.digest)
             piece, payload = self._member(chunk.member, chunk.stored)
             if chunk.base is None:
                 data = self._whole(chunk.member, piece, payload, chunk.length, chunk.digest)
@@ -138,10 +151,32 @@ class ArchiveReader:
                 if base_digest(patch) != chunk.base.digest:
                     raise Corrupt(f"member {chunk.member} is a patch against another chunk", hint=_GET_ANOTHER)
                 base = chunk.base
-                data = apply_patch(self._base(base.member, base.stored, base.digest, chunk.length), patch)
+                data = apply_patch(self._former(base.member, base.stored, base.digest, chunk.length), patch)
             if digest_of(data) != chunk.digest:
                 raise Corrupt(f"the content of member {chunk.member} is damaged", hint=_GET_ANOTHER)
             return data
+
+    def base(self) -> ArchiveReader:
+        """What this delta was made against, at that state. Raises ``Refused``, ``NotFound``, ``Corrupt``."""
+        wanted = self.header.base
+        if wanted is None:
+            raise Corrupt("the archive's index is damaged: it refers to another archive, but this is no delta")
+        with self._base_lock:
+            if self._base is None:
+                if self._depth > LONGEST_CHAIN:
+                    raise Refused(f"{self.path} is at the end of more than {LONGEST_CHAIN} deltas")
+                path = find_base(wanted, self.path, self._bases)
+                self._base = open_state(path, wanted, self._bases, self._depth + 1)
+            return self._base
+
+    def by_digest(self, digest: bytes) -> bytes:
+        """The content of the chunk with this digest. Raises ``Corrupt``, ``Failed``."""
+        if not self._by_digest:
+            self._by_digest = {chunk.digest: chunk for chunk in self.index.chunks}
+        chunk = self._by_digest.get(digest)
+        if chunk is None:
+            raise Corrupt(f"{self.path} does not hold a chunk that the delta needs")
+        return self.plain(chunk)
 
     def check_headers(self, poll: Callable[[], None] = lambda: None) -> None:
         """Check that headers, directory and index tell the same of every chunk and session. Raises ``Corrupt``.
@@ -172,9 +207,9 @@ class ArchiveReader:
             names.update(member for member, _ in index.members())
         return {name: self._entry(name) for name in names}
 
-    def _base(self, member: str, stored: int, digest: bytes, length: int) -> bytes:
+    def _former(self, member: str, stored: int, digest: bytes, length: int) -> bytes:
         if not member:
-            raise Corrupt("the archive that this delta was made against is missing")
+            return self.base().by_digest(digest)
         piece, payload = self._member(member, stored)
         return self._whole(member, piece, payload, length, digest)
 
@@ -207,15 +242,13 @@ class ArchiveReader:
         return entry
 
 
-def read_key_slot(file: Readable, directory: Directory) -> KeySlot:
-    """The key slot that holds: of the highest number. Raises ``Corrupt``, ``OSError``."""
-    found = numbered(directory.entries, "keys")
-    if not found:
-        raise Corrupt("the archive is encrypted, but has no keys", hint=_GET_ANOTHER)
-    _, name = found[-1]
-    record, payload = read_member(file, directory.entries[name].offset, name)
-    check_payload(record, payload)
-    return KeySlot.parse(parse_object(payload, "the archive's key slot"))
+def open_state(path: Path, wanted: BaseArchive, bases: Sequence[Path], depth: int = 0) -> ArchiveReader:
+    """An archive at the state that a delta was made against. Raises ``NotFound`` if it no longer holds that."""
+    with ArchiveReader(path, bases=bases, depth=depth) as newest:
+        for generation in reversed(newest.generations):
+            if newest.read_index(generation).root.hex() == wanted.root:
+                return ArchiveReader(path, generation, bases=bases, depth=depth)
+    raise missing_state(wanted, path)
 
 
 def _compare(record: Record, entry: Entry) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from portunix_vdisk.platform.errors import Corrupt, Failed, Refused
 from portunix_vdisk.steps.archive.commit import finish_update, is_update, next_of
 from portunix_vdisk.steps.archive.directory import directory_digest
-from portunix_vdisk.steps.archive.documents import Header, Update
+from portunix_vdisk.steps.archive.documents import BaseArchive, Header, Update
 from portunix_vdisk.steps.archive.index import Base, Chunk
 from portunix_vdisk.steps.archive.keyring import key_of
 from portunix_vdisk.steps.archive.layout import MAX_NUMBER, NotAnArchive
@@ -80,6 +80,32 @@ class FormerState:
             raise Refused(f"{reader.path} has been updated too often", hint="export to another file")
         digest = directory_digest(reader.file, reader.directory).hex()
         return Update(reader.header.archive_uuid, self.generation, reader.size, digest)
+
+
+class DeltaBase(FormerState):
+    """The state of another archive that a delta is made against: its chunks are named by digest only."""
+
+    def base_at(self, offset: int) -> tuple[Base, bytes] | None:
+        chunk = self._rows.get(offset)
+        return None if chunk is None else (Base("", 0, chunk.digest), self.reader.plain(chunk))
+
+    @staticmethod
+    def base_of(chunk: Chunk) -> Base:
+        return Base("", 0, chunk.digest)
+
+    def document(self) -> BaseArchive:
+        """What the delta says about it."""
+        reader = self.reader
+        return BaseArchive(reader.header.archive_uuid, reader.index.root.hex(), reader.path.name)
+
+
+def open_delta_base(archive: Path, disk_uuid: str) -> DeltaBase:
+    """The newest state of an archive, to make a delta against. Raises ``Refused``, and what reading raises."""
+    reader = ArchiveReader(archive)
+    if reader.header.disk_uuid != disk_uuid:
+        reader.close()
+        raise Refused(f"{archive} is an archive of another disk", "nothing was written", "name another --base")
+    return DeltaBase(reader)
 
 
 def open_target(output: Path, disk_uuid: str, limit: int | None, poll: Callable[[], None] = lambda: None) -> Target:

@@ -25,13 +25,14 @@ class VerifyArchive:
 
     archive: Path
     quick: bool = False
+    bases: tuple[Path, ...] = ()
 
     def run(self, ctx: Context) -> Json:
         checked, seen = 0, set[tuple[str, bytes]]()
         with ArchiveReader(self.archive) as newest:
             numbers = newest.generations
         for generation in reversed(numbers):
-            with ArchiveReader(self.archive, generation) as reader:
+            with ArchiveReader(self.archive, generation, bases=self.bases) as reader:
                 reader.check_headers(ctx.safe_point)
                 if self.quick:
                     continue

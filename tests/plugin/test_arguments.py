@@ -83,7 +83,7 @@ def test_global_options_stand_anywhere() -> None:
         ("vdisk create --name a --abort=no", "ignored explicit argument"),
         ("vdisk create --name a --fs ntfs", "not yet: --fs comes with other filesystems"),
         ("vdisk create --name a --encrypted", "not yet: --encrypted comes with encryption"),
-        ("vdisk export --disk a --output b --split", "not yet: --split comes with volumes"),
+        ("vdisk export --disk a --output b --exclude-cache", "not yet: --exclude-cache comes with smart export"),
         ("plugin", "plugin command is missing"),
         ("plugin start vdisk", "no plugin command 'start'"),
         ("plugin stop", "needs the name of a plugin"),

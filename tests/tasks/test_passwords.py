@@ -17,7 +17,8 @@ from portunix_vdisk.platform.home import Home
 from portunix_vdisk.steps.step import Question, QuestionKind
 from portunix_vdisk.tasks import engine, passwords
 from portunix_vdisk.tasks.listening import Silent
-from portunix_vdisk.tasks.operations import NEW_PASSWORD, OPERATIONS, PASSWORD, Operation
+from portunix_vdisk.tasks.operations import OPERATIONS
+from portunix_vdisk.tasks.parameters import NEW_PASSWORD, PASSWORD, Operation
 from portunix_vdisk.tasks.passwords import is_weak, take_secrets
 from portunix_vdisk.tasks.session import Session
 

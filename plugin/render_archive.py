@@ -1,0 +1,60 @@
+"""Results of the operations that look after archives, as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from portunix_vdisk.plugin.text import table
+from portunix_vdisk.tasks.sizes import show_size
+
+Object = Mapping[str, Any]
+
+
+def archive_list(result: Object) -> list[str]:
+    """What an archive holds."""
+    facts = [
+        f"{result['disk']}, {result['type']}, {show_size(result['size_bytes'])}",
+        show_size(result["archive_bytes"]),
+    ]
+    facts += ["encrypted"] if result["encrypted"] else []
+    facts += [f"{result['volumes']} volumes"] if result["volumes"] else []
+    facts += [f"holds only what changed since {result['base']}"] if result["base"] else []
+    rows = [
+        (str(one["generation"]), one["finished_at"], show_size(one["data_bytes"]), show_size(one["added_bytes"]))
+        for one in result["generations"]
+    ]
+    lines = [f"{result['archive']}: {', '.join(facts)}"]
+    lines += table(("GENERATION", "FINISHED", "DATA", "ADDED"), rows, frozenset({0, 2, 3}))
+    if result["cut_off_bytes"]:
+        lines.append(f"an update did not finish ({show_size(result['cut_off_bytes'])}); export again to finish it")
+    if result["dead_bytes"] > result["archive_bytes"] // 10:
+        lines.append(f"{show_size(result['dead_bytes'])} are needed by no generation; archive prune frees them")
+    return lines
+
+
+def verify(result: Object) -> list[str]:
+    """That an archive is whole."""
+    what = "directory, index and headers" if result["quick"] else f"every chunk, {show_size(result['checked_bytes'])}"
+    lines = [f"{result['archive']} is whole: {what}; generations: {_numbers(result['generations'])}"]
+    if result["cut_off_bytes"]:
+        lines.append(f"an update did not finish ({show_size(result['cut_off_bytes'])}); export again to finish it")
+    return lines
+
+
+def archive_prune(result: Object) -> list[str]:
+    """What pruning saved."""
+    if not result["saved_bytes"] and not result["dropped"]:
+        return [f"{result['archive']}: there was nothing to prune; generations: {_numbers(result['generations'])}"]
+    dropped = f"dropped generation {_numbers(result['dropped'])}, " if result["dropped"] else ""
+    sizes = f"saved {show_size(result['saved_bytes'])}, {show_size(result['archive_bytes'])} are left"
+    return [f"{result['archive']}: {dropped}{sizes}; kept: {_numbers(result['generations'])}"]
+
+
+def archive_rekey(result: Object) -> list[str]:
+    """That the password is another one."""
+    return [f"{result['archive']} has its new password; copies made before still open with the former one"]
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

@@ -1,0 +1,47 @@
+"""What of an archive tells, before any password, whether it needs one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound
+from portunix_vdisk.steps.archive.directory import last_whole_directory
+from portunix_vdisk.steps.archive.documents import Header, parse_object
+from portunix_vdisk.steps.archive.keys import KeySlot
+from portunix_vdisk.steps.archive.layout import NotAnArchive, keys_name
+from portunix_vdisk.steps.archive.members import check_payload, read_first, read_key_slot, read_member
+from portunix_vdisk.steps.archive.storage import ArchiveFile, whole_path
+
+
+def read_header(path: Path) -> Header:
+    """The first document of an archive, finished or not.
+
+    Raises ``NotFound``, ``NotAnArchive``, ``Corrupt``, ``Failed``.
+    """
+    try:
+        with ArchiveFile(whole_path(path)) as file:
+            return read_first(file)[1]
+    except FileNotFoundError:
+        raise NotFound(f"{path}: no such file") from None
+    except NotAnArchive as error:
+        raise NotAnArchive(f"{path}: {error.what}", error.state, error.hint) from error
+    except Corrupt as error:
+        raise Corrupt(f"{path}: {error.what}", error.state, error.hint) from error
+    except OSError as error:
+        raise Failed(f"cannot read {path}: {error.strerror}") from error
+
+
+def read_lock(path: Path) -> KeySlot:
+    """The key slot of an encrypted archive, finished or not. Raises ``Corrupt``, ``Failed``."""
+    try:
+        with ArchiveFile(whole_path(path)) as file:
+            try:
+                return read_key_slot(file, last_whole_directory(file))
+            except Corrupt:
+                # Unfinished: the keys follow the first document.
+                first, _ = read_first(file)
+                record, payload = read_member(file, first.total, keys_name(1))
+                check_payload(record, payload)
+                return KeySlot.parse(parse_object(payload, "the archive's key slot"))
+    except OSError as error:
+        raise Failed(f"cannot read {path}: {error.strerror}") from error

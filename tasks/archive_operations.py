@@ -1,0 +1,41 @@
+"""The operations that look after archives."""
+
+from __future__ import annotations
+
+from portunix_vdisk.tasks.parameters import NEW_PASSWORD, PASSWORD, Kind, Operation, Parameter
+
+_ARCHIVE = Parameter(
+    "archive", Kind.PATH, "archive file made by export", positional=True, required=True, metavar="FILE"
+)
+_BASE = Parameter("base", Kind.TEXT, "archives that this one is a delta against, if not beside it", metavar="FILE")
+
+ARCHIVE_OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        "verify",
+        "check an archive: read every chunk and compare it with its digest",
+        (_ARCHIVE, Parameter("quick", Kind.FLAG, "only directory, index and headers"), _BASE, *PASSWORD),
+        ("portunix vdisk verify portable-dev.zip", "portunix vdisk verify portable-dev.zip --quick"),
+    ),
+    Operation(
+        "archive list",
+        "show the generations of an archive",
+        (_ARCHIVE, *PASSWORD),
+        ("portunix vdisk archive list portable-dev.zip",),
+        graph=False,
+    ),
+    Operation(
+        "archive prune",
+        "write an archive anew with its newest generations only",
+        (_ARCHIVE, Parameter("keep", Kind.TEXT, "generations that stay (default: 1)", metavar="N"), *PASSWORD),
+        ("portunix vdisk archive prune portable-dev.zip --keep 1",),
+    ),
+    Operation(
+        "archive rekey",
+        "change the password of an archive; its content is not written again",
+        (_ARCHIVE, *PASSWORD, *NEW_PASSWORD),
+        (
+            "portunix vdisk archive rekey client.zip",
+            "portunix vdisk archive rekey client.zip --password-file old --new-password-file new",
+        ),
+    ),
+)

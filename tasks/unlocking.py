@@ -1,0 +1,39 @@
+"""Getting the keys of encrypted archives from their passwords."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from portunix_vdisk.steps.archive.bases import base_chain
+from portunix_vdisk.steps.archive.keyring import add_key, forget_keys, has_key, set_new_password
+from portunix_vdisk.steps.archive.keys import MasterKey
+from portunix_vdisk.steps.archive.unlock import read_header, read_lock
+from portunix_vdisk.tasks.describe import show_path
+from portunix_vdisk.tasks.session import Session
+
+
+def unlock(session: Session, archive: Path) -> None:
+    """Make an archive, finished or not, readable in this session; asks for its password where it has one.
+
+    Raises ``WrongPassword``, ``Refused`` where nobody can be asked, and what reading the archive raises.
+    """
+    header = read_header(archive)
+    if not header.encrypted or has_key(header.archive_uuid):
+        return
+    subject = f"the archive {show_path(archive.name)}"
+    password = session.password(subject)
+    session.at_end(forget_keys)
+    add_key(header.archive_uuid, MasterKey.unlock(read_lock(archive), password, header.archive_uuid, subject))
+
+
+def unlock_chain(session: Session, archive: Path, bases: Sequence[Path] = ()) -> None:
+    """The same for an archive and all that it is a delta against."""
+    for path in base_chain(archive, bases):
+        unlock(session, path)
+
+
+def set_password(session: Session, archive: Path, name: str = "password") -> None:
+    """Ask for the password that an archive gets, twice where it is typed."""
+    session.at_end(forget_keys)
+    set_new_password(archive, session.password(f"the archive {show_path(archive.name)}", new=True, name=name))
