@@ -14,31 +14,9 @@ import struct
 import threading
 from dataclasses import dataclass
 
+from portunix_vdisk.platform import nbd_protocol as protocol
 from portunix_vdisk.platform.errors import Failed
 
-_INIT_MAGIC = b"NBDMAGIC"
-_OPTION_MAGIC = b"IHAVEOPT"
-_OPTION_REPLY_MAGIC = 0x3E889045565A9
-_REQUEST_MAGIC = 0x25609513
-_REPLY_MAGIC = 0x67446698
-
-_FLAG_FIXED_NEWSTYLE = 1
-_FLAG_NO_ZEROES = 2
-_OPT_GO = 7
-_REP_ACK = 1
-_REP_INFO = 3
-_INFO_EXPORT = 0
-_INFO_BLOCK_SIZE = 3
-
-_READ, _WRITE, _DISCONNECT, _FLUSH, _WRITE_ZEROES = 0, 1, 2, 3, 6
-_HAS_FLAGS, _READ_ONLY, _SEND_FLUSH, _SEND_WRITE_ZEROES = 1, 2, 4, 64
-
-_REQUEST = struct.Struct(">IHHQQI")
-_REPLY = struct.Struct(">IIQ")
-_OPTION_REPLY = struct.Struct(">QIII")
-
-MAXIMUM_REQUEST = 32 << 20
-"""Bytes in one request where the server names no limit of its own; servers must accept this much."""
 _LARGEST_OPTION_REPLY = 1 << 16
 
 
@@ -53,7 +31,7 @@ class Export:
     @property
     def read_only(self) -> bool:
         """True where the server refuses writes."""
-        return bool(self.flags & _READ_ONLY)
+        return bool(self.flags & protocol.READ_ONLY)
 
 
 class NbdClient:
@@ -89,31 +67,31 @@ class NbdClient:
     # negotiation --------------------------------------------------------------------------------------
 
     def _negotiate(self, name: bytes) -> Export:
-        if self._receive(16) != _INIT_MAGIC + _OPTION_MAGIC:
+        if self._receive(16) != protocol.INIT_MAGIC + protocol.OPTION_MAGIC:
             raise Failed("the block server does not speak the newstyle NBD protocol")
         (server_flags,) = struct.unpack(">H", self._receive(2))
-        if not server_flags & _FLAG_FIXED_NEWSTYLE:
+        if not server_flags & protocol.FLAG_FIXED_NEWSTYLE:
             raise Failed("the block server does not speak fixed newstyle NBD")
-        self._socket.sendall(struct.pack(">I", _FLAG_FIXED_NEWSTYLE | (server_flags & _FLAG_NO_ZEROES)))
-        wish = struct.pack(">I", len(name)) + name + struct.pack(">HH", 1, _INFO_BLOCK_SIZE)
-        self._socket.sendall(_OPTION_MAGIC + struct.pack(">II", _OPT_GO, len(wish)) + wish)
+        self._socket.sendall(struct.pack(">I", protocol.FLAG_FIXED_NEWSTYLE | (server_flags & protocol.FLAG_NO_ZEROES)))
+        wish = struct.pack(">I", len(name)) + name + struct.pack(">HH", 1, protocol.INFO_BLOCK_SIZE)
+        self._socket.sendall(protocol.OPTION_MAGIC + struct.pack(">II", protocol.OPT_GO, len(wish)) + wish)
         size = flags = None
-        maximum = MAXIMUM_REQUEST
+        maximum = protocol.MAXIMUM_REQUEST
         while True:
-            magic, option, kind, length = _OPTION_REPLY.unpack(self._receive(_OPTION_REPLY.size))
-            if magic != _OPTION_REPLY_MAGIC or option != _OPT_GO or length > _LARGEST_OPTION_REPLY:
+            magic, option, kind, length = protocol.OPTION_REPLY.unpack(self._receive(protocol.OPTION_REPLY.size))
+            if magic != protocol.OPTION_REPLY_MAGIC or option != protocol.OPT_GO or length > _LARGEST_OPTION_REPLY:
                 raise Failed("the block server sent a reply that makes no sense")
             payload = self._receive(length)
-            if kind == _REP_ACK:
+            if kind == protocol.REP_ACK:
                 break
-            if kind != _REP_INFO:
+            if kind != protocol.REP_INFO:
                 raise Failed(f"the block server refused the export: {payload.decode(errors='replace') or hex(kind)}")
             about = int.from_bytes(payload[:2], "big")
-            if about == _INFO_EXPORT and length == 12:
+            if about == protocol.INFO_EXPORT and length == 12:
                 size, flags = struct.unpack(">QH", payload[2:])
-            elif about == _INFO_BLOCK_SIZE and length == 14:
+            elif about == protocol.INFO_BLOCK_SIZE and length == 14:
                 maximum = min(maximum, max(1 << 16, int.from_bytes(payload[10:], "big")))
-        if size is None or flags is None or not flags & _HAS_FLAGS:
+        if size is None or flags is None or not flags & protocol.HAS_FLAGS:
             raise Failed("the block server did not describe the export")
         return Export(size, flags, maximum)
 
@@ -125,7 +103,7 @@ class NbdClient:
         parts = []
         for start in range(0, length, self.export.maximum):
             count = min(self.export.maximum, length - start)
-            parts.append(self._request(_READ, offset + start, count, wanted=count))
+            parts.append(self._request(protocol.READ, offset + start, count, wanted=count))
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
@@ -135,7 +113,7 @@ class NbdClient:
         self._writable()
         for start in range(0, len(view), self.export.maximum):
             piece = view[start : start + self.export.maximum]
-            self._request(_WRITE, offset + start, len(piece), out=piece)
+            self._request(protocol.WRITE, offset + start, len(piece), out=piece)
 
     def zero(self, offset: int, length: int) -> None:
         """Make a range read as zeros; the server may leave a hole. Raises ``Failed``."""
@@ -143,21 +121,21 @@ class NbdClient:
         self._writable()
         for start in range(0, length, self.export.maximum):
             count = min(self.export.maximum, length - start)
-            if self.export.flags & _SEND_WRITE_ZEROES:
-                self._request(_WRITE_ZEROES, offset + start, count)
+            if self.export.flags & protocol.SEND_WRITE_ZEROES:
+                self._request(protocol.WRITE_ZEROES, offset + start, count)
             else:
-                self._request(_WRITE, offset + start, count, out=memoryview(bytes(count)))
+                self._request(protocol.WRITE, offset + start, count, out=memoryview(bytes(count)))
 
     def flush(self) -> None:
         """Return when the server says that everything written is on stable storage. Raises ``Failed``."""
-        if self.export.flags & _SEND_FLUSH:
-            self._request(_FLUSH, 0, 0)
+        if self.export.flags & protocol.SEND_FLUSH:
+            self._request(protocol.FLUSH, 0, 0)
 
     def close(self) -> None:
         """Say goodbye; does not flush. Never raises."""
         try:
             with self._turn:
-                self._socket.sendall(_REQUEST.pack(_REQUEST_MAGIC, 0, _DISCONNECT, 0, 0, 0))
+                self._socket.sendall(protocol.REQUEST.pack(protocol.REQUEST_MAGIC, 0, protocol.DISCONNECT, 0, 0, 0))
         except OSError:
             pass  # the server has gone already: nothing is left to be told
         finally:
@@ -176,11 +154,11 @@ class NbdClient:
             if self._broken:
                 raise Failed("the connection to the block server is broken")
             self._handle += 1
-            header = _REQUEST.pack(_REQUEST_MAGIC, 0, command, self._handle, offset, length)
+            header = protocol.REQUEST.pack(protocol.REQUEST_MAGIC, 0, command, self._handle, offset, length)
             try:
                 self._send(header, out)
-                magic, error, handle = _REPLY.unpack(self._receive(_REPLY.size))
-                if magic != _REPLY_MAGIC or handle != self._handle:
+                magic, error, handle = protocol.REPLY.unpack(self._receive(protocol.REPLY.size))
+                if magic != protocol.REPLY_MAGIC or handle != self._handle:
                     self._broken = True
                     raise Failed("the block server sent a reply that makes no sense")
                 answer = b"" if error else self._receive(wanted)
