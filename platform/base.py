@@ -77,7 +77,8 @@ class Attachment:
     """An image that the operating system shows as a block device, perhaps mounted.
 
     ``problem`` is empty when everything is well; otherwise it says what is stale or dead, and only
-    :meth:`Platform.repair` and detaching are allowed.
+    :meth:`Platform.repair` and detaching are allowed. ``server_pid`` is the process that reads the disk out of
+    ``image``, for one attached with :meth:`Platform.attach_served`, whether it still lives or not; otherwise None.
     """
 
     image: Path
@@ -87,6 +88,7 @@ class Attachment:
     mount_point_made: bool
     daemon_pid: int | None
     problem: str = ""
+    server_pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,14 @@ class Platform(Protocol):
 
     def attach(self, image: Path, type: ImageType, partition: Partition, *, read_only: bool) -> Attachment:
         """Show the partition as a block device; attaching what is attached in the same way changes nothing."""
+
+    def attach_served(self, image: Path, partition: Partition, server: Sequence[str]) -> Attachment:
+        """Show a partition of the disk that a server reads out of the file ``image`` as a block device, read-only.
+
+        ``server`` is a command that makes itself a daemon and by then listens for NBD at the Unix socket whose path is
+        its last argument, added here; it ends with its last client. Its failure is what the attach program reports:
+        a JSON object on its error output. A healthy attachment of this file is kept, and no server is started.
+        """
 
     def mount(self, image: Path, fs: FileSystemType, mount_point: Path) -> Attachment:
         """Mount an attached image; a missing mount point is created and remembered as ours."""

@@ -104,12 +104,27 @@ def _mount(result: Object) -> list[str]:
 
 
 def _unmount(result: Object) -> list[str]:
+    if "archive" in result:
+        return _archive_unmount(result)
     name = result["disk"]["name"]
     return [
         f"{name} is unmounted; {result['disk']['path']} can be moved"
         if result["changed"]
         else f"{name} was not mounted"
     ]
+
+
+def _archive_mount(result: Object) -> list[str]:
+    already = "" if result["changed"] else "already "
+    return [
+        f"{result['archive']} is {already}mounted at {result['mount_point']}, read-only: "
+        f"disk {result['disk']}, {result['size']}, {result['file_system']}",
+        f"when done: portunix vdisk unmount {result['mount_point']}",
+    ]
+
+
+def _archive_unmount(result: Object) -> list[str]:
+    return [f"{result['archive']} is unmounted" if result["changed"] else f"{result['archive']} was not mounted"]
 
 
 def _sync(result: Object) -> list[str]:
@@ -215,6 +230,8 @@ _RENDERERS: dict[str, Callable[[Object], list[str]]] = {
     "archive prune": render_archive.archive_prune,
     "archive rekey": render_archive.archive_rekey,
     "doctor": _doctor,
+    "archive mount": _archive_mount,
+    "archive unmount": _archive_unmount,
     "plugin status": _plugin_status,
     "plugin stop": _plugin_stop,
 }

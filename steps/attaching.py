@@ -25,6 +25,20 @@ class AttachImage:
 
 
 @dataclass(frozen=True, slots=True)
+class AttachServed:
+    """Show the partition of the disk inside a file as a block device, read-only; ``server`` is what reads it."""
+
+    image: Path
+    partition: Partition
+    server: tuple[str, ...]
+
+    def run(self, ctx: Context) -> Json:
+        """Result: the device. Raises ``Refused``, ``Missing``, ``ToolFailed``, and what the server reports."""
+        held = ctx.platform.attach_served(self.image, self.partition, self.server)
+        return {"device": held.device}
+
+
+@dataclass(frozen=True, slots=True)
 class MountImage:
     """Mount an attached image."""
 

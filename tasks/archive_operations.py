@@ -38,4 +38,37 @@ ARCHIVE_OPERATIONS: tuple[Operation, ...] = (
             "portunix vdisk archive rekey client.zip --password-file old --new-password-file new",
         ),
     ),
+    Operation(
+        "archive mount",
+        "look into an archive without importing it: its files, for reading only",
+        (
+            _ARCHIVE,
+            Parameter(
+                "mountpoint",
+                Kind.PATH,
+                "folder; made if missing (default: ~/.portunix/vdisk/mnt/FILE)",
+                positional=True,
+                metavar="MOUNTPOINT",
+                also_option=True,
+            ),
+        ),
+        (
+            "portunix vdisk archive mount portable-dev.zip /mnt/look",
+            "portunix vdisk archive mount portable-dev.zip",
+        ),
+    ),
+    Operation(
+        "archive unmount",
+        "take a mounted archive away",
+        (
+            Parameter(
+                "archive",
+                Kind.PATH,
+                "archive file or mount point (default: the only mounted archive)",
+                positional=True,
+                metavar="FILE|MOUNTPOINT",
+            ),
+        ),
+        ("portunix vdisk archive unmount /mnt/look", "portunix vdisk archive unmount portable-dev.zip"),
+    ),
 )

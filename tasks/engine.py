@@ -23,13 +23,14 @@ from portunix_vdisk.platform.home import Home
 from portunix_vdisk.steps.step import Json
 from portunix_vdisk.tasks import queries
 from portunix_vdisk.tasks.adapter import doit_tasks
+from portunix_vdisk.tasks.archive_mount import archive_mount_graph, archive_unmount_graph, unmount_anything_graph
 from portunix_vdisk.tasks.archives import list_archive, prune_graph, rekey_graph, verify_graph
 from portunix_vdisk.tasks.create_disk import abort_graph, create_graph
 from portunix_vdisk.tasks.delete_disk import delete_graph
 from portunix_vdisk.tasks.export_disk import export_graph
 from portunix_vdisk.tasks.graph import Graph
 from portunix_vdisk.tasks.import_archive import disk_name_in, import_graph
-from portunix_vdisk.tasks.mount_disk import mount_graph, unmount_graph
+from portunix_vdisk.tasks.mount_disk import mount_graph
 from portunix_vdisk.tasks.operations import SECRET_KINDS, Operation, operation
 from portunix_vdisk.tasks.passwords import check_secrets
 from portunix_vdisk.tasks.session import Listener, Session
@@ -38,7 +39,7 @@ from portunix_vdisk.tasks.sync_folder import sync_graph
 GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "create": create_graph,
     "mount": mount_graph,
-    "unmount": unmount_graph,
+    "unmount": unmount_anything_graph,
     "sync": sync_graph,
     "export": export_graph,
     "import": import_graph,
@@ -46,6 +47,8 @@ GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "verify": verify_graph,
     "archive prune": prune_graph,
     "archive rekey": rekey_graph,
+    "archive mount": archive_mount_graph,
+    "archive unmount": archive_unmount_graph,
 }
 QUERIES: dict[str, Callable[[Session, Mapping[str, str]], Json]] = {
     "list": queries.list_disks,

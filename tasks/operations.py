@@ -193,7 +193,7 @@ LATER_OPERATIONS: dict[str, str] = {
     "restore": "snapshots",
     "compact": "the archive's full version",
     **dict.fromkeys(
-        (f"archive {verb}" for verb in ("mount", "unmount", "merge", "repair")),
+        (f"archive {verb}" for verb in ("merge", "repair")),
         "the archive's full version",
     ),
     "convert": "more image types",

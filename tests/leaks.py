@@ -71,7 +71,7 @@ def _processes() -> Iterator[str]:
         except OSError:
             continue
         if any(Path(word).name in DAEMONS for word in words[:2]) or any(
-            word.startswith("portunix_vdisk.plugin") for word in words
+            word.startswith(("portunix_vdisk.plugin", "portunix_vdisk.tasks.serve_archive")) for word in words
         ):
             yield f"{folder.name} (began at {began}): {' '.join(words).strip()[:200]}"
 

@@ -22,6 +22,7 @@ from portunix_vdisk.platform.errors import BadUsage, ExitCode, Failed, Missing, 
 from portunix_vdisk.platform.linux.mount_point import Caller
 from portunix_vdisk.platform.linux.mounting import Mounting
 from portunix_vdisk.platform.linux.repair import repair
+from portunix_vdisk.platform.reports import report_of
 
 _HIGHEST_ID = 2**32 - 2
 _HIGHEST_OFFSET = 2**62
@@ -59,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = program.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
     explained = {
         "attach": "show the partition of an image as a block device",
+        "attach-served": "show the partition of a disk that a server offers as a block device, read-only",
         "mount": "mount an attached image",
         "unmount": "unmount an image; it stays attached",
         "detach": "unmount an image and take its block device away",
@@ -70,8 +72,11 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--owner", type=_owner, metavar="UID:GID", help="who gets mount points that are made")
         if verb in ("attach", "repair"):
             added.add_argument("--type", required=True, type=ImageType, help="vhd or img")
+        if verb in ("attach", "repair", "attach-served"):
             added.add_argument("--start", required=True, type=_number, help="first byte of the partition on the disk")
             added.add_argument("--length", required=True, type=_number, help="bytes of the partition")
+        if verb == "attach-served":
+            added.add_argument("--socket", required=True, type=Path, help="absolute path of the server's Unix socket")
         if verb == "attach":
             added.add_argument("--read-only", action="store_true", help="allow no writes")
         if verb in ("mount", "repair"):
@@ -107,6 +112,8 @@ def perform(mounting: Mounting, options: argparse.Namespace) -> dict[str, object
         case "attach":
             partition = Partition(options.start, options.length)
             return plain(mounting.attach(image, options.type, partition, read_only=options.read_only))
+        case "attach-served":
+            return plain(mounting.attach_served(image, options.socket, Partition(options.start, options.length)))
         case "mount":
             return plain(mounting.mount(image, options.fs, options.mount_point))
         case "unmount":
@@ -129,6 +136,7 @@ def plain(found: Attachment) -> dict[str, object]:
         "mount_point_made": found.mount_point_made,
         "daemon_pid": found.daemon_pid,
         "problem": found.problem,
+        "server_pid": found.server_pid,
     }
 
 
@@ -147,14 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OSError as error:
             raise Failed(f"{error.strerror or error}: {error.filename or 'attaching'}") from error
     except VdiskError as error:
-        failure = {
-            "kind": type(error).__name__,
-            "code": int(error.code),
-            "what": error.what,
-            "state": error.state,
-            "hint": error.hint,
-        }
-        sys.stderr.write(json.dumps({"error": failure}) + "\n")
+        sys.stderr.write(report_of(error))
         return int(error.code)
     except KeyboardInterrupt:
         sys.stderr.write(json.dumps({"error": {"kind": "Interrupted", "what": "interrupted"}}) + "\n")

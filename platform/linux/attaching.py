@@ -21,6 +21,7 @@ from portunix_vdisk.platform.linux import loop, state
 from portunix_vdisk.platform.linux.facts import Facts, find, loops_on, observe
 from portunix_vdisk.platform.linux.image_locks import refuse_if_open_elsewhere
 from portunix_vdisk.platform.linux.mount_point import Caller, acting_as
+from portunix_vdisk.platform.linux.served import connected, end_server
 from portunix_vdisk.platform.linux.state import State
 from portunix_vdisk.platform.linux.storage_daemon import StorageDaemon
 from portunix_vdisk.platform.locks import OperationLock
@@ -56,6 +57,20 @@ class Attaching:
                     self._clear_replaced(image, key)
                     self._examine(descriptor, type, partition, read_only=read_only)
                     self._bring_up(descriptor, key, wanted)
+                return self.present(key)
+
+    def attach_served(self, image: Path, socket_path: Path, partition: Partition) -> Attachment:
+        """Show the partition of the disk that the server at this socket offers; see :meth:`Platform.attach_served`."""
+        with self.opened(image, read_only=True) as descriptor:
+            key = state.key_of(os.fstat(descriptor))
+            owner = self.caller.owner.uid
+            wanted = State(str(image), state.SERVED, partition.start, partition.length, read_only=True, owner=owner)
+            with self.locked(key, f"attach {display(str(image))}"):
+                if not self._already(key, wanted):
+                    self._clear_replaced(image, key)
+                    with connected(socket_path, self.caller) as (connection, server):
+                        wanted = replace(wanted, server_pid=server.pid, server_started=server.started)
+                        self._bring_up(connection, key, wanted)
                 return self.present(key)
 
     def _already(self, key: str, wanted: State) -> bool:
@@ -123,9 +138,12 @@ class Attaching:
             # Written before anything exists, so that whatever a crash leaves is known to be ours.
             state.write(folder, wanted)
             offset, backing = wanted.start, descriptor
-            if wanted.type == ImageType.VHD:
+            if wanted.type != ImageType.IMG:
                 server = StorageDaemon(folder, self.commands)
-                daemon = server.start(descriptor, wanted.partition, read_only=wanted.read_only)
+                if wanted.type == state.SERVED:
+                    daemon = server.start_served(descriptor, wanted.partition)
+                else:
+                    daemon = server.start(descriptor, wanted.partition, read_only=wanted.read_only)
                 wanted = replace(wanted, daemon_pid=daemon.pid, daemon_started=daemon.started)
                 state.write(folder, wanted)
                 mode = os.O_RDONLY if wanted.read_only else os.O_RDWR
@@ -165,6 +183,7 @@ class Attaching:
                 )
         StorageDaemon(facts.folder, self.commands).stop()
         if facts.state is not None:
+            end_server(facts.state)
             self.forget_mount_point(facts.folder, facts.state)
         state.remove(facts.folder)
 

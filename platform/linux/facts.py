@@ -13,7 +13,7 @@ from portunix_vdisk.platform.linux import loop, mounts, state
 from portunix_vdisk.platform.linux.loop import Loop
 from portunix_vdisk.platform.linux.mounts import MountEntry
 from portunix_vdisk.platform.linux.processes import ProcessIdentity, visible
-from portunix_vdisk.platform.linux.state import State
+from portunix_vdisk.platform.linux.state import SERVED, State
 from portunix_vdisk.platform.linux.storage_daemon import StorageDaemon
 
 _DELETED = " (deleted)"
@@ -53,7 +53,15 @@ class Facts:
             mount_point_made=self.state.mount_point_made and str(point) == self.state.mount_point,
             daemon_pid=self.daemon.pid if self.daemon else None,
             problem=self.problem,
+            server_pid=self.state.server_pid or None,
         )
+
+    @property
+    def dead(self) -> bool:
+        """Whether the storage daemon or the server behind it has died: what is mounted takes and gives nothing more."""
+        if self.state is None:
+            return False
+        return bool(self.state.daemon_pid and self.daemon is None) or not server_lives(self.state)
 
 
 def observe(root: Path, key: str) -> Facts | None:
@@ -124,6 +132,12 @@ def _is_on(found: Loop, key: str) -> bool:
         return False
 
 
+def server_lives(known: State) -> bool:
+    """Whether the process that reads the disk out of the file still runs; True where there is none."""
+    recorded = ProcessIdentity(known.server_pid, known.server_started)
+    return not known.server_pid or recorded.alive() or not visible()
+
+
 def _problem(
     key: str,
     known: State | None,
@@ -133,15 +147,18 @@ def _problem(
 ) -> str:
     if known is None:
         return "the note about this attachment cannot be read"
+    noun = "the archive" if known.type == SERVED else "the image file"
+    if not server_lives(known):
+        return f"the process that reads the archive (pid {known.server_pid}) has died; nothing more can be read"
     try:
         replaced = state.key_of(Path(known.image).stat()) != key
     except (FileNotFoundError, NotADirectoryError):
-        return f"the image file {known.image} was deleted or moved while it was attached"
+        return f"{noun} {known.image} was deleted or moved while it was attached"
     except OSError:
         replaced = False  # somebody else's folder: we may not look
     if replaced:
-        return f"the image file {known.image} was replaced by another file while it was attached"
-    if known.type == ImageType.VHD and known.daemon_pid and daemon is None:
+        return f"{noun} {known.image} was replaced by another file while it was attached"
+    if known.type != ImageType.IMG and known.daemon_pid and daemon is None:
         return f"the storage daemon (pid {known.daemon_pid}) has died"
     if not known.loop:
         return "attaching was interrupted"

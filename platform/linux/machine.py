@@ -26,6 +26,7 @@ from portunix_vdisk.platform.linux.mount_point import Caller
 from portunix_vdisk.platform.linux.mounting import Mounting
 from portunix_vdisk.platform.linux.privilege import Privilege, attachment_of
 from portunix_vdisk.platform.linux.repair import repair
+from portunix_vdisk.platform.linux.serving import started
 
 _Result = TypeVar("_Result")
 
@@ -102,6 +103,17 @@ class LinuxPlatform:
             return _reported(lambda: self._root.attach(image, type, partition, read_only=read_only))
         mode = ["--read-only"] if read_only else []
         return attachment_of(self._verb("attach", image, f"--type={type}", *_place(partition), *mode))
+
+    def attach_served(self, image: Path, partition: Partition, server: Sequence[str]) -> Attachment:
+        """See :class:`Platform`."""
+        image = image.absolute()
+        found = self.attachment(image)
+        if found is not None and found.server_pid and not found.problem:
+            return found
+        with started(self._commands, server) as socket:
+            if os.geteuid() == 0:
+                return _reported(lambda: self._root.attach_served(image, socket, partition))
+            return attachment_of(self._verb("attach-served", image, f"--socket={socket}", *_place(partition)))
 
     def mount(self, image: Path, fs: FileSystemType, mount_point: Path) -> Attachment:
         """See :class:`Platform`."""

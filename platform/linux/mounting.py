@@ -14,9 +14,12 @@ from portunix_vdisk.platform.linux.attaching import Attaching
 from portunix_vdisk.platform.linux.facts import Facts, observe
 from portunix_vdisk.platform.linux.mount_point import mount_point_of, open_mount_point
 from portunix_vdisk.platform.linux.processes import users_of
+from portunix_vdisk.platform.linux.state import SERVED, State
 
 # noinit_itable: the kernel would write zeros over inode tables that are zeros already, for minutes after a mount.
 _OPTIONS = {FileSystemType.EXT4: "errors=remount-ro,noinit_itable"}
+# What an archive holds can never be written, not even to replay a journal.
+_SERVED_OPTIONS = {FileSystemType.EXT4: "errors=continue,noload"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,10 @@ class Mounting(Attaching):
             with open_mount_point(point, self.caller) as place:
                 state.write(facts.folder, replace(note, mount_point=str(place.path), mount_point_made=place.made))
                 try:
-                    self._mount(facts.loop.device, fs, place.descriptor, read_only=note.read_only)
+                    if note.type == SERVED:
+                        self._mount_served(facts.loop.device, fs, place.descriptor, note)
+                    else:
+                        self._mount(facts.loop.device, fs, place.descriptor, read_only=note.read_only)
                 except BaseException:
                     state.write(facts.folder, note)
                     raise
@@ -75,6 +81,19 @@ class Mounting(Attaching):
                 f"cannot mount {device}: {error.strerror}", state="the disk is attached, not mounted"
             ) from error
 
+    @staticmethod
+    def _mount_served(device: str, fs: FileSystemType, place: int, note: State) -> None:
+        flags = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_RDONLY
+        try:
+            mounts.mount(device, f"/proc/self/fd/{place}", fs.value, flags, _SERVED_OPTIONS[fs])
+        except OSError as error:
+            kind = Missing if error.errno == errno.ENODEV else Corrupt
+            raise kind(
+                f"the kernel cannot mount the {fs.value} filesystem in {display(note.image)}: {error.strerror}",
+                state="nothing was changed",
+                hint="the archive is probably damaged where the filesystem's own tables are: use another copy of it",
+            ) from error
+
     # unmounting ---------------------------------------------------------------------------------------
 
     def unmount(self, image: Path) -> None:
@@ -98,8 +117,7 @@ class Mounting(Attaching):
             )
         for entry in reversed(facts.mounts):
             # A dead daemon or a filesystem that gave up takes nothing any more; what was synced before survives.
-            dead = facts.state is not None and facts.state.daemon_pid and facts.daemon is None
-            if not dead and not entry.failed:
+            if not facts.dead and not entry.failed:
                 self._write_out(entry.point)
             try:
                 mounts.unmount(entry.point)

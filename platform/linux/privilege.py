@@ -12,8 +12,9 @@ from pathlib import Path
 from portunix_vdisk.platform import errors
 from portunix_vdisk.platform.base import Attachment
 from portunix_vdisk.platform.commands import Commands, Output, display
-from portunix_vdisk.platform.errors import Failed, Missing, Refused, VdiskError
+from portunix_vdisk.platform.errors import Missing, Refused
 from portunix_vdisk.platform.home import calling_owner
+from portunix_vdisk.platform.reports import error_in
 
 Ask = Callable[[str], str]
 """Prompt to password; raises ``Refused`` where nobody can be asked."""
@@ -101,8 +102,8 @@ class Privilege:
                 found = json.loads(output.stdout)
                 if isinstance(found, dict):
                     return found
-            else:
-                raise error_of(json.loads(output.stderr.splitlines()[-1])["error"])
+            elif (failure := error_in(output.stderr)) is not None:
+                raise failure
         except (ValueError, LookupError, TypeError):
             pass
         words = [display(word) for word in command]
@@ -125,18 +126,9 @@ def _sudo_failed(output: Output) -> bool:
     return words[-1].startswith((b"sudo:", b"Sorry")) or any(sign in words[-1] for sign in _NOT_ALLOWED)
 
 
-def error_of(found: dict[str, object]) -> VdiskError:
-    """The failure that the attach program reported."""
-    kind = getattr(errors, str(found["kind"]), None)
-    what, state, hint = (str(found.get(name, "")) for name in ("what", "state", "hint"))
-    if isinstance(kind, type) and issubclass(kind, VdiskError) and kind is not errors.ToolFailed:
-        return kind(what, state, hint)
-    return Failed(what, state, hint)
-
-
 def attachment_of(found: dict[str, object]) -> Attachment:
     """The attachment that the attach program reported."""
-    point, pid = found["mount_point"], found["daemon_pid"]
+    point, pid, server = found["mount_point"], found["daemon_pid"], found.get("server_pid")
     return Attachment(
         image=Path(str(found["image"])),
         device=str(found["device"]),
@@ -145,4 +137,5 @@ def attachment_of(found: dict[str, object]) -> Attachment:
         mount_point_made=bool(found["mount_point_made"]),
         daemon_pid=pid if isinstance(pid, int) else None,
         problem=str(found["problem"]),
+        server_pid=server if isinstance(server, int) else None,
     )

@@ -18,6 +18,8 @@ from portunix_vdisk.platform.base import ImageType, Partition
 
 ROOT = Path("/run/portunix-vdisk")
 VERSION = 1
+SERVED = "nbd"
+"""Type of an attachment whose disk comes from a server and not from an image file."""
 _LARGEST = 1 << 16
 
 
@@ -27,7 +29,8 @@ class State:
 
     ``owner`` is the user id of the person it was attached for; ``loop`` the name of the loop device (``loop3``), empty
     before there is one; ``daemon_pid`` and ``daemon_started`` identify the storage daemon, zero without one;
-    ``mount_point`` is empty when not mounted.
+    ``mount_point`` is empty when not mounted. ``server_pid`` and ``server_started`` identify the process that reads the
+    disk out of the file, for the type :data:`SERVED`, otherwise zero.
     """
 
     image: str
@@ -41,6 +44,8 @@ class State:
     daemon_started: int = 0
     mount_point: str = ""
     mount_point_made: bool = False
+    server_pid: int = 0
+    server_started: int = 0
 
     @property
     def partition(self) -> Partition:
@@ -70,7 +75,8 @@ def read(folder: Path) -> State | None:
         if found.pop("version") != VERSION:
             return None
         state = State(**found)
-        ImageType(state.type)
+        if state.type != SERVED:
+            ImageType(state.type)
         Partition(int(state.start), int(state.length))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

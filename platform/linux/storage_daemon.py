@@ -40,22 +40,38 @@ class StorageDaemon:
         """
         mode = "on" if read_only else "off"
         common = f"read-only={mode},discard=unmap"
+        # The image goes by descriptor: a path could mean another file by the time the daemon opens it.
+        disk = (
+            f"driver=file,node-name=file,filename=/proc/self/fd/{image},locking=on,{common}",
+            f"driver=vpc,node-name=disk,file=file,{common}",
+        )
+        return self._start(disk, image, partition, common)
+
+    def start_served(self, connection: int, partition: Partition) -> ProcessIdentity:
+        """Show ``partition`` of the disk behind an open connection to an NBD server, read-only.
+
+        Raises ``Missing`` as :meth:`start` does, ``Failed`` where the server offers no such disk.
+        """
+        common = "read-only=on"
+        disk = (f"driver=nbd,node-name=disk,server.type=fd,server.str={connection},{common}",)
+        return self._start(disk, connection, partition, common)
+
+    def _start(self, disk: tuple[str, ...], source: int, partition: Partition, common: str) -> ProcessIdentity:
+        """Run the daemon with these block devices, of which one is called ``disk``."""
         os.close(os.open(self.export, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The image goes by descriptor: a path could mean another file by the time the daemon opens it.
             self._commands.launch(
                 "qemu-storage-daemon",
-                f"--blockdev=driver=file,node-name=file,filename=/proc/self/fd/{image},locking=on,{common}",
-                f"--blockdev=driver=vpc,node-name=disk,file=file,{common}",
+                *(f"--blockdev={device}" for device in disk),
                 f"--blockdev=driver=raw,node-name=partition,file=disk,offset={partition.start},"
                 f"size={partition.length},{common}",
                 f"--export=type=fuse,id=export,node-name=partition,mountpoint={self.export},"
-                f"writable={'off' if read_only else 'on'},allow-other=off",
+                f"writable={'off' if 'read-only=on' in common else 'on'},allow-other=off",
                 f"--pidfile={self._pid_file}",
                 "--daemonize",
-                pass_fds=(image, lock),
+                pass_fds=(source, lock),
             )
         except BlockingIOError:
             raise Refused("another storage daemon already serves this image", state="nothing was changed") from None

@@ -161,7 +161,7 @@ def test_help_shows_examples_and_hides_what_is_not_built() -> None:
         text = help_text(operation.name)
         assert all(example in text for example in operation.examples)
         assert "not yet" not in text
-    assert all(operation.name in help_text("vdisk") for operation in OPERATIONS)
+    assert all(operation.verb in help_text(operation.group or "vdisk") for operation in OPERATIONS)
     assert parse(["--help"], Globals()).kind == "help"
     assert parse(["vdisk", "--version"], Globals()).kind == "version"
     assert help_text("plugin").startswith("usage: portunix plugin")

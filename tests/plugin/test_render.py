@@ -41,6 +41,8 @@ def test_a_table_of_nothing_is_its_head() -> None:
         ("export", {"changed": False}, "is up to date"),
         ("import", {"changed": False}, "exists already"),
         ("delete", {"deleted": False}, "was kept"),
+        ("archive mount", {"changed": False}, "already mounted at /mnt/look"),
+        ("archive unmount", {"changed": False}, "was not mounted"),
     ],
 )
 def test_doing_it_again_is_said(name: str, changed: dict[str, bool], words: str) -> None:

@@ -1,0 +1,204 @@
+"""archive mount: attach → mount. archive unmount: unmount → detach. Looking into an archive without importing it.
+
+What is up to date is read off the system. The archive plays the part of the image: its attachment is found by it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from portunix_vdisk.platform.base import Attachment, FileSystemType
+from portunix_vdisk.platform.errors import Missing, NotFound, Refused, VdiskError
+from portunix_vdisk.steps.archive.documents import DiskFacts
+from portunix_vdisk.steps.archive.random_access import open_archive
+from portunix_vdisk.steps.attaching import AttachServed, DetachImage, MountImage, UnmountImage
+from portunix_vdisk.steps.names import suggest_name
+from portunix_vdisk.steps.sizes import show_size
+from portunix_vdisk.steps.step import Context, Json
+from portunix_vdisk.tasks.describe import show_path
+from portunix_vdisk.tasks.graph import Graph, Member, Values
+from portunix_vdisk.tasks.mount_disk import unmount_graph
+from portunix_vdisk.tasks.serve_archive import command_of
+from portunix_vdisk.tasks.session import Session
+
+
+def archive_mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
+    """The graph of ``archive-mount:NAME``, NAME being the archive's file name without extension.
+
+    Raises what opening the archive raises; ``Missing`` for a filesystem that we cannot mount.
+    """
+    archive = Path(os.path.realpath(session.absolute(options["archive"])))
+    with open_archive(archive) as reader:
+        disk = reader.index.disk
+    file_system = _file_system(disk)
+    wanted = session.absolute(options["mountpoint"]).resolve() if "mountpoint" in options else None
+
+    def attached(values: Values) -> bool:
+        held = session.platform.attachment(archive)
+        return held is not None and held.server_pid is not None and not held.problem
+
+    def mounted(values: Values) -> bool:
+        held = session.platform.attachment(archive)
+        fits = attached(values) and held is not None and held.mount_point is not None
+        return fits and held is not None and wanted in (None, held.mount_point)
+
+    def attach(ctx: Context) -> Json:
+        held = session.platform.attachment(archive)
+        if held is not None and held.problem:
+            ctx.warn(f"{show_path(archive)}: {held.problem}; it is mounted anew")
+            DetachImage(held.image).run(ctx)
+        return AttachServed(archive, disk.partition, command_of(archive, session.home)).run(ctx)
+
+    def mount(ctx: Context) -> Json:
+        held = session.platform.attachment(archive)
+        if held is not None and held.mount_point is not None:
+            raise Refused(
+                f"{show_path(archive)} is mounted already, at {show_path(held.mount_point)}",
+                hint=f"portunix vdisk archive unmount {show_path(held.mount_point)} first",
+            )
+        if wanted is None:
+            session.home.mounts.mkdir(parents=True, exist_ok=True)
+        try:
+            return MountImage(archive, file_system, wanted or (session.home.mounts / archive.name).resolve()).run(ctx)
+        except VdiskError as error:
+            with suppress(VdiskError):
+                DetachImage(archive).run(ctx)
+                error.state = "nothing is mounted"
+            raise
+
+    def result(values: Mapping[str, Values]) -> Json:
+        held = session.platform.attachment(archive)
+        return {
+            "archive": show_path(archive),
+            "disk": disk.name,
+            "uuid": disk.uuid,
+            "size": show_size(disk.size),
+            "size_bytes": disk.size,
+            "file_system": disk.file_system,
+            "mount_point": show_path(held.mount_point) if held and held.mount_point else None,
+            "device": held.device if held else None,
+            "server_pid": held.server_pid if held else None,
+            "changed": bool(session.ran),
+        }
+
+    return Graph(
+        operation="archive mount",
+        disk=_label(archive),
+        doc=f"mount {show_path(archive)} for reading",
+        locks=(archive,),
+        members=(
+            Member("attach", "show the disk in the archive as a block device", attach, attached),
+            Member("mount", "make the files visible", mount, mounted),
+        ),
+        result=result,
+    )
+
+
+def archive_unmount_graph(session: Session, options: Mapping[str, str]) -> Graph:
+    """The graph of ``archive-unmount:NAME``. Raises ``NotFound`` or ``Refused``."""
+    text = options.get("archive")
+    held = _mounted_archive(session, text) if text else _only_mounted_archive(session)
+    if held is not None:
+        return _unmount_graph(session, held.image, held.mount_point, "archive unmount")
+    assert text is not None
+    archive = session.absolute(text)
+    if not archive.is_file():
+        raise NotFound(f"{text} is neither an archive nor a folder on which one is mounted")
+    return _unmount_graph(session, archive, None, "archive unmount")
+
+
+def unmount_anything_graph(session: Session, options: Mapping[str, str]) -> Graph:
+    """The graph of ``unmount``, of a disk or else of an archive. Raises ``NotFound`` or ``Refused``."""
+    try:
+        return unmount_graph(session, options)
+    except NotFound:
+        mounted = list(_mounted_archives(session))
+        held = _mounted_archive(session, options["disk"]) if "disk" in options else None
+        if "disk" not in options and len(mounted) == 1:
+            held = mounted[0]
+        if held is None:
+            raise
+    return _unmount_graph(session, held.image, held.mount_point, "unmount")
+
+
+def _unmount_graph(session: Session, archive: Path, point: Path | None, operation: str) -> Graph:
+    def held() -> Attachment | None:
+        return session.platform.attachment(archive)
+
+    def unmount(ctx: Context) -> Json:
+        now = held()
+        if now is not None and now.mount_point and session.folder.resolve().is_relative_to(now.mount_point):
+            raise Refused(
+                f"{show_path(now.mount_point)} is busy: your shell's folder is on it", hint="cd away and unmount again"
+            )
+        if now is not None and now.problem:
+            ctx.warn(f"{show_path(archive)}: {now.problem}")
+        return UnmountImage(archive).run(ctx)
+
+    def unmounted(values: Values) -> bool:
+        now = held()
+        return now is None or (now.mount_point is None and not now.problem)
+
+    return Graph(
+        operation=operation,
+        disk=_label(archive),
+        doc=f"unmount {show_path(archive)}",
+        locks=(archive,),
+        members=(
+            Member("unmount", "take the files away", unmount, unmounted),
+            Member(
+                "detach",
+                "take the block device away",
+                lambda ctx: DetachImage(archive).run(ctx),
+                lambda values: held() is None,
+            ),
+        ),
+        result=lambda values: {
+            "archive": show_path(archive),
+            "mount_point": show_path(point) if point else None,
+            "changed": bool(session.ran),
+        },
+    )
+
+
+def _mounted_archives(session: Session) -> Iterator[Attachment]:
+    return (held for held in session.platform.attachments() if held.server_pid is not None)
+
+
+def _mounted_archive(session: Session, text: str) -> Attachment | None:
+    """The attachment of the archive that ``text`` names, itself or by the folder on which it is mounted."""
+    path = session.absolute(text)
+    real = Path(os.path.realpath(path))
+    for held in _mounted_archives(session):
+        if real in (held.mount_point, held.image):
+            return held
+    found = session.platform.attachment(path)
+    return found if found is not None and found.server_pid is not None else None
+
+
+def _only_mounted_archive(session: Session) -> Attachment:
+    mounted = list(_mounted_archives(session))
+    if not mounted:
+        raise NotFound("no archive is mounted")
+    if len(mounted) > 1:
+        names = ", ".join(show_path(held.mount_point or held.image) for held in mounted)
+        raise Refused(f"several archives are mounted: {names}", hint="name the one you mean")
+    return mounted[0]
+
+
+def _file_system(disk: DiskFacts) -> FileSystemType:
+    try:
+        return FileSystemType(disk.file_system)
+    except ValueError:
+        raise Missing(
+            f"the disk in the archive has the filesystem {disk.file_system}, which cannot be mounted here",
+            state="nothing was changed",
+            hint="update portunix-vdisk",
+        ) from None
+
+
+def _label(archive: Path) -> str:
+    return suggest_name(show_path(archive.stem))
