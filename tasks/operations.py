@@ -83,6 +83,7 @@ OPERATIONS: tuple[Operation, ...] = (
                 "folder; made if missing (default: ~/.portunix/vdisk/mnt/NAME)",
                 positional=True,
                 metavar="MOUNTPOINT",
+                also_option=True,
             ),
             Parameter("read-only", Kind.FLAG, "allow no writes"),
             later("live", "live export", Kind.FLAG),

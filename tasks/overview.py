@@ -14,6 +14,7 @@ doit sync:NAME source=DIR target=DIR                  mirror a folder onto it
 doit unmount:NAME                                     unmount it
 doit export:NAME [output=FILE]                        pack it into one archive
 doit import:NAME archive=FILE                         make a disk from an archive
+doit archive-mount:FILE archive=FILE.zip [mountpoint=…]  look into an archive
 doit delete:NAME [yes=1]                              delete it
 doit list --all --status                              every step, and whether it is done
 doit info export:NAME                                 one task in detail
