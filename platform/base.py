@@ -178,6 +178,9 @@ class Platform(Protocol):
     def detach(self, image: Path) -> None:
         """Take the block device away in the safe order, wait until it is gone and the daemon has ended."""
 
+    def trim(self, image: Path) -> int:
+        """Give the free blocks of a mounted filesystem back to the host, where image type and host can; bytes given."""
+
     def repair(self, image: Path, type: ImageType, partition: Partition, fs: FileSystemType) -> list[str]:
         """Clear away stale or dead pieces of an attachment and check image and filesystem; says what was done."""
 

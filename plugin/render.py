@@ -152,6 +152,19 @@ def _listed(value: Any) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
 
 
+def _compact(result: Object) -> list[str]:
+    disk, after = result["disk"], show_size(result["after_bytes"])
+    if result["skipped"]:
+        given = result["trimmed_bytes"]
+        trimmed = f"; {show_size(given)} were given back by trimming" if given else ""
+        return [f"{disk['name']} was not compacted: {result['skipped']}{trimmed}"]
+    if not result["changed"]:
+        return [f"{disk['name']} is compact already: it takes {after}"]
+    saved = f"{show_size(result['before_bytes'])} became {after}, {show_size(result['saved_bytes'])} saved"
+    again = f"mounted again at {disk['mount_point']}"
+    return [f"compacted {disk['name']}: {saved}, verified", *([again] if disk["mount_point"] else [])]
+
+
 def _export(result: Object) -> list[str]:
     if not result["changed"]:
         return [f"{result['output']} is up to date"]
@@ -222,6 +235,7 @@ _RENDERERS: dict[str, Callable[[Object], list[str]]] = {
     "mount": _mount,
     "unmount": _unmount,
     "sync": _sync,
+    "compact": _compact,
     "export": _export,
     "import": _import,
     "delete": _delete,

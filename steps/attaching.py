@@ -77,6 +77,17 @@ class DetachImage:
 
 
 @dataclass(frozen=True, slots=True)
+class TrimImage:
+    """Give the free blocks of a mounted image back to the host, as far as image type and host can."""
+
+    image: Path
+
+    def run(self, ctx: Context) -> Json:
+        """Result: bytes given back. Raises ``Failed``, ``Missing``."""
+        return {"bytes": ctx.platform.trim(self.image)}
+
+
+@dataclass(frozen=True, slots=True)
 class RepairAttachment:
     """Clear away what a crash left of an attachment, and check image and filesystem."""
 

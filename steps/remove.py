@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.catalog import Catalog
+from portunix_vdisk.steps.compact.survey import compact_partial_of
 from portunix_vdisk.steps.step import Context, Json
 
 
@@ -24,6 +26,7 @@ class RemoveDisk:
         if there:
             self.image.unlink()
             durable.fsync_folder(self.image.parent)
+        compact_partial_of(Path(os.path.realpath(self.image))).unlink(missing_ok=True)
         with Catalog.open(self.catalog, create=True) as catalog:
             catalog.remove(self.uuid)
         return {"image": there}

@@ -25,6 +25,7 @@ from portunix_vdisk.tasks import queries
 from portunix_vdisk.tasks.adapter import doit_tasks
 from portunix_vdisk.tasks.archive_mount import archive_mount_graph, archive_unmount_graph, unmount_anything_graph
 from portunix_vdisk.tasks.archives import list_archive, prune_graph, rekey_graph, verify_graph
+from portunix_vdisk.tasks.compact_disk import compact_graph
 from portunix_vdisk.tasks.create_disk import abort_graph, create_graph
 from portunix_vdisk.tasks.delete_disk import delete_graph
 from portunix_vdisk.tasks.export_disk import export_graph
@@ -41,6 +42,7 @@ GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "mount": mount_graph,
     "unmount": unmount_anything_graph,
     "sync": sync_graph,
+    "compact": compact_graph,
     "export": export_graph,
     "import": import_graph,
     "delete": delete_graph,

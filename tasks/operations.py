@@ -119,6 +119,16 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
     ),
     Operation(
+        "compact",
+        "make a disk's image as small as what is on it; unmounts and mounts it again",
+        (
+            Parameter(
+                "disk", Kind.DISK, "name or image file of the disk (default: the only mounted disk)", metavar="DISK"
+            ),
+        ),
+        ("portunix vdisk compact my-dev.vhd", "portunix vdisk compact --disk my-dev"),
+    ),
+    Operation(
         "export",
         "pack a disk into one compressed, verified archive file",
         (
@@ -192,7 +202,6 @@ LATER_OPERATIONS: dict[str, str] = {
     "exec": "templates and tools",
     "snapshot": "snapshots",
     "restore": "snapshots",
-    "compact": "the archive's full version",
     **dict.fromkeys(
         (f"archive {verb}" for verb in ("merge", "repair")),
         "the archive's full version",

@@ -12,6 +12,7 @@ doit create:NAME size=20GB [type=vhd|img] [path=…]   make a disk
 doit mount:NAME [mountpoint=…]                        mount it
 doit sync:NAME source=DIR target=DIR                  mirror a folder onto it
 doit unmount:NAME                                     unmount it
+doit compact:NAME                                     make its image as small as possible
 doit export:NAME [output=FILE]                        pack it into one archive
 doit import:NAME archive=FILE                         make a disk from an archive
 doit archive-mount:FILE archive=FILE.zip [mountpoint=…]  look into an archive

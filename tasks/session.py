@@ -171,13 +171,12 @@ class Session:
         An existing image is locked by device and inode, so that every name of it means the same lock; one that is
         still to be made is locked by its path. Raises ``Refused`` naming the holder.
         """
-        key = lock_key(image)
-        if key in self._locked:
-            return
-        self.home.make()
-        lock = self._undo.enter_context(OperationLock(self.home.run / "locks", key, operation))
-        self._undo.enter_context(self.platform.hold_in_children(lock.descriptor))
-        self._locked.add(key)
+        # Again if the file was replaced by another while we waited: that has a lock of its own.
+        while (key := lock_key(image)) not in self._locked:
+            self.home.make()
+            lock = self._undo.enter_context(OperationLock(self.home.run / "locks", key, operation))
+            self._undo.enter_context(self.platform.hold_in_children(lock.descriptor))
+            self._locked.add(key)
 
     def at_end(self, action: Callable[[], None]) -> None:
         """Do this before the locks are released; the same action is done once."""

@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
         "mount": "mount an attached image",
         "unmount": "unmount an image; it stays attached",
         "detach": "unmount an image and take its block device away",
+        "trim": "give the free blocks of a mounted image back to the host",
         "repair": "clear away what a crash left and check image and filesystem",
     }
     for verb, help in explained.items():
@@ -120,6 +121,8 @@ def perform(mounting: Mounting, options: argparse.Namespace) -> dict[str, object
             mounting.unmount(image)
         case "detach":
             mounting.detach(image)
+        case "trim":
+            return {"bytes": mounting.trim(image)}
         case "repair":
             partition = Partition(options.start, options.length)
             return {"lines": repair(mounting, image, options.type, partition, options.fs)}

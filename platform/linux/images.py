@@ -15,6 +15,7 @@ from portunix_vdisk.platform.base import MIB, SECTOR, BlockImage, Extent, ImageM
 from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import BadUsage, Corrupt, Failed, NotFound, ToolFailed
 from portunix_vdisk.platform.linux.block_server import block_server
+from portunix_vdisk.platform.linux.image_locks import refuse_if_open_elsewhere
 from portunix_vdisk.platform.linux.storage_daemon import explained
 from portunix_vdisk.platform.nbd import NbdClient
 
@@ -118,6 +119,8 @@ def open_image(commands: Commands, path: Path, type: ImageType, *, writable: boo
     """
     with _opened(path, os.O_RDWR if writable else os.O_RDONLY) as descriptor:
         if type is ImageType.IMG:
+            if writable:
+                refuse_if_open_elsewhere(descriptor, writing=True)
             yield from _finished(RawImage(descriptor, path), writable=writable)
             return
         layout = vhd.inspect(descriptor)

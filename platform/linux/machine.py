@@ -138,6 +138,14 @@ class LinuxPlatform:
         elif facts.find(state.ROOT, image) is not None:
             self._verb("detach", image)
 
+    def trim(self, image: Path) -> int:
+        """See :class:`Platform`."""
+        image = image.absolute()
+        if os.geteuid() == 0:
+            return _reported(lambda: self._root.trim(image))
+        given = self._verb("trim", image)["bytes"]
+        return given if isinstance(given, int) else 0
+
     def repair(self, image: Path, type: ImageType, partition: Partition, fs: FileSystemType) -> list[str]:
         """See :class:`Platform`."""
         image = image.absolute()

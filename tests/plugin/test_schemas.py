@@ -31,6 +31,12 @@ RESULTS: dict[str, Any] = {
     "mount": {"disk": DISK | {"mount_point": "/mnt/dev", "device": "/dev/loop0"}, "changed": True},
     "unmount": {"disk": DISK, "changed": False},
     "sync": sync_result(),
+    "compact": {
+        "disk": DISK,
+        "skipped": None,
+        "changed": True,
+        **dict.fromkeys(("before_bytes", "after_bytes", "saved_bytes", "trimmed_bytes"), 7),
+    },
     "export": {
         "disk": "my-dev",
         "output": "/x.zip",

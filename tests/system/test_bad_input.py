@@ -85,7 +85,6 @@ def test_options_of_later_versions_say_not_yet(machine: Machine) -> None:
         ("export", "--disk", "a", "--output", "x.zip", "--encrypted"),
         ("install", "nodejs"),
         ("snapshot", "--name", "clean"),
-        ("compact", "a.vhd"),
     ):
         answer = machine.vdisk(*words, check=2)
         assert "not yet" in answer.err, words
