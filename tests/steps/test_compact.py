@@ -338,6 +338,22 @@ def test_what_lay_there_before_does_not_matter(disk: Fixture, original: Path) ->
     disk.assert_compacted(original)
 
 
+def test_what_is_wrong_in_an_earlier_copy_is_mended(disk: Fixture, original: Path) -> None:
+    ctx = Context(LinuxPlatform(), Silent())
+    PrepareCopy(disk.task).run(ctx)
+    CopyUsed(disk.task).run(ctx)
+    with raw_of(original) as raw:
+        free = max(free_extents(raw, PARTITION), key=lambda run: run[1] - run[0])[0]
+    inode = disk.task.partial.stat().st_ino
+    with ctx.platform.open_image(disk.task.partial, disk.type, writable=True) as image:
+        image.write(survey(disk.task, ctx.platform).kept[2][0], os.urandom(65536))
+        image.write(free + 4096, os.urandom(65536))
+    result = disk.compact()
+    assert disk.image.stat().st_ino == inode, "it began anew"
+    assert int(str(result["written_bytes"])) < 3 * MIB
+    disk.assert_compacted(original)
+
+
 def test_a_damaged_copy_never_takes_the_place(disk: Fixture, original: Path) -> None:
     ctx = Context(LinuxPlatform(), Silent())
     PrepareCopy(disk.task).run(ctx)

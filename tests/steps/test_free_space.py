@@ -231,6 +231,20 @@ def test_no_damage_to_what_counts_blocks_frees_a_used_one(name: str, tmp_path: P
     assert noticed > len(places) // 8
 
 
+def test_a_bitmap_with_the_right_count_and_the_wrong_bits_is_noticed(tmp_path: Path) -> None:
+    raw, partition = make(tmp_path, OPTIONS["ours"])
+    text = subprocess.run(["dumpe2fs", f"{raw}?offset={partition.start}"], check=True, capture_output=True).stdout
+    block = int(text.split(b"  Block bitmap at ")[1].split()[0])
+    with raw.open("r+b") as file:
+        place = partition.start + 4096 * block
+        bitmap = os.pread(file.fileno(), 4096, place)
+        full, empty = bitmap.index(b"\xff"), bitmap.index(b"\0")
+        os.pwrite(file.fileno(), b"\0", place + full)
+        os.pwrite(file.fileno(), b"\xff", place + empty)
+    with pytest.raises(Doubt, match="checksum"):
+        find_used(dense(raw), partition, "ext4")
+
+
 def test_a_bitmap_of_another_group_is_noticed_without_checksums(tmp_path: Path) -> None:
     raw, partition = make(tmp_path, ("-b", "4096", "-O", "^metadata_csum,^flex_bg,^resize_inode"), size=260 * MIB)
     with raw.open("r+b") as file:
