@@ -214,6 +214,24 @@ def read(file: Any, length: int) -> bytes:
     return found
 
 
+def test_a_filesystem_that_was_not_unmounted_is_shown_without_its_journal(machine: Machine) -> None:
+    machine.vdisk("create", "--name", "my-dev", "--size", "64MB", "--type", "img")
+    machine.vdisk("mount", "my-dev", "mnt")
+    (machine.folder / "mnt" / "file").write_text("hello")
+    subprocess.run(["sync", "-f", machine.folder / "mnt"], check=True)
+    image = machine.disk("my-dev")
+    caught = image.read_bytes()
+    machine.vdisk("unmount", "mnt")
+    image.write_bytes(caught)
+    inside = subprocess.run(["dumpe2fs", "-h", f"{image}?offset=1048576"], check=True, capture_output=True, text=True)
+    assert "needs_recovery" in inside.stdout
+    machine.vdisk("export", "--disk", "my-dev", "--output", "a.zip")
+    server = mounted(machine, "a.zip", "look")["server_pid"]
+    assert (machine.folder / "look" / "file").read_text() == "hello"
+    machine.vdisk("unmount", "look")
+    assert_nothing_left(machine, machine.folder / "a.zip", server)
+
+
 def test_an_archive_that_goes_away_meanwhile(machine: Machine) -> None:
     archive = archived(machine)
     server = mounted(machine, "a.zip", "look")["server_pid"]
