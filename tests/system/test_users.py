@@ -8,7 +8,11 @@ import subprocess
 import time
 from pathlib import Path
 
+from blocks import free_extents, raw_of
 from person import Person, person
+
+from portunix_vdisk.platform.base import ImageType, Partition
+from portunix_vdisk.platform.linux.machine import LinuxPlatform
 
 
 def stranger_files(place: Path, uid: int) -> list[Path]:
@@ -81,4 +85,48 @@ def test_without_sudo_the_command_to_run_is_named_at_once() -> None:
         user.vdisk("import", "a.zip", "--name", "copy")
         assert [disk["state"] for disk in user.vdisk("list", "--json").result["disks"]] == ["ready", "ready"]
         assert user.vdisk("doctor", check=None).code in (0, 6)
+        tidy(user)
+
+
+def test_compact_needs_no_root_for_a_disk_that_is_not_mounted() -> None:
+    with person(sudo=False) as user:
+        uid = pwd.getpwnam(user.name).pw_uid
+        for type in ("vhd", "img"):
+            user.vdisk("create", "--name", f"my-{type}", "--size", "1GB", "--type", type)
+            image = user.disk(f"my-{type}")
+            place = Partition(**user.vdisk("info", f"my-{type}", "--json").result["disk"]["partition"])
+            with raw_of(image) as raw:
+                # Not just the longest: mkfs leaves bitmaps unwritten, and those count as in use.
+                start = next(start for start, end in free_extents(raw, place) if end - start >= 16 << 20)
+            with LinuxPlatform().open_image(image, ImageType(type), writable=True) as disk:
+                disk.write(start, os.urandom(16 << 20))
+            image.chmod(0o600)
+            assert " saved" in user.vdisk("compact", f"my-{type}").out
+            about = image.stat()
+            assert (about.st_uid, about.st_mode & 0o777) == (uid, 0o600)
+            assert about.st_blocks * 512 < 12 << 20
+        assert stranger_files(user.home, uid) == []
+        tidy(user)
+
+
+def test_compact_of_a_mounted_disk_with_sudo() -> None:
+    with person(sudo=True) as user:
+        uid = pwd.getpwnam(user.name).pw_uid
+        user.vdisk("create", "--name", "my-dev", "--size", "128MB", "--type", "img")
+        user.vdisk("mount", "my-dev", "mnt")
+        gone = user.folder / "mnt" / "gone"
+        gone.write_bytes(os.urandom(32 << 20))
+        os.sync()
+        gone.unlink()
+        with (user.folder / "mnt").joinpath("open").open("wb"):
+            assert "given back by trimming" in user.vdisk("compact", "my-dev").out
+        gone.write_bytes(os.urandom(32 << 20))
+        os.sync()
+        gone.unlink()
+        assert "mounted again" in user.vdisk("compact", "my-dev").out
+        assert (user.folder / "mnt").stat().st_uid == uid
+        assert stranger_files(user.home, uid) == []
+        user.sudo("compact", "my-dev")
+        assert stranger_files(user.home, uid) == []
+        user.vdisk("unmount", "my-dev")
         tidy(user)
