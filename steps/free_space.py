@@ -92,6 +92,12 @@ def _groups_with_data(source: Source, partition: Partition, geometry: Geometry) 
 
 def _ones(bits: int) -> Iterator[tuple[int, int]]:
     """Start and end of runs of ones. Where there are very many, only the long ones."""
+    lowest = bits & -bits
+    if not bits & bits + lowest:
+        # Most groups are free in one piece, or not at all.
+        if bits:
+            yield lowest.bit_length() - 1, bits.bit_length()
+        return
     shortest = 1
     while (bits ^ bits << 1).bit_count() // 2 > _MOST_IN_GROUP:
         # Those shorter than twice as long go; the others keep their length.
@@ -102,7 +108,7 @@ def _ones(bits: int) -> Iterator[tuple[int, int]]:
         for step in _doublings(shortest):
             bits |= bits << step
         shortest *= 2
-    text = format(bits, "b")[::-1] if bits else ""
+    text = format(bits, "b")[::-1]
     start = text.find("1")
     while start >= 0:
         end = text.find("0", start)

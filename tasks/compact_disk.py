@@ -70,7 +70,8 @@ class _Compacting:
 
     def restored(self) -> bool:
         """Whether the disk is mounted again, if it was."""
-        return self.mounted is None or attachment_of(self.session, self.disk) is not None
+        held = attachment_of(self.session, self.disk) if self.mounted is not None else None
+        return self.mounted is None or (held is not None and held.mount_point is not None)
 
     # what is done ---------------------------------------------------------------------------------------
 

@@ -95,7 +95,6 @@ class ExportJob:
         self.delta = None
         if export.base is not None and self.former is None:
             self.delta = open_delta_base(export.base, export.disk.uuid)
-        if self.delta is not None:
             self.held.update((chunk.digest, _Held("", 0)) for chunk in self.delta.reader.index.chunks)
         if self.former is not None:
             for chunk in self.former.reader.index.chunks:
@@ -103,7 +102,6 @@ class ExportJob:
             self._last_session = max((one.number for one in self.former.reader.sessions()), default=0)
         if target.content is not None:
             self._adopt(target.content)
-        self.resumed_at = self.appender.end
         self._packer = Packer(self.source, self.held, self.former or self.delta, export.level)
         self.done = sum(self._packer.data_bytes(offset) for offset in self.covered if offset in self.current)
 
@@ -189,7 +187,7 @@ class ExportJob:
         return Index(self.generation, previous, now, disk, self.source.identity, tuple(chunks), root)
 
     def session_for_sealing(self) -> int:
-        """A session of this process that may seal: the last one, or a new one. Only where the archive is encrypted."""
+        """A session of this process, since only those can encrypt."""
         self._begin()
         return self._session
 
@@ -286,10 +284,9 @@ class ExportJob:
         name = chunk_name(piece.kind, self.generation, piece.offset)
         if name in self.entries:
             name = chunk_name(piece.kind, self.generation, piece.offset, self._session)
-        crc = zlib.crc32(payload)
-        return Record(
-            name, piece.kind, self._session, piece.offset, piece.length, piece.digest, len(payload), crc
-        ), payload
+        crc, kind = zlib.crc32(payload), piece.kind
+        record = Record(name, kind, self._session, piece.offset, piece.length, piece.digest, len(payload), crc)
+        return record, payload
 
 
 _jobs: dict[Path, ExportJob] = {}
@@ -307,7 +304,7 @@ def open_export(export: Export, ctx: Context) -> ExportJob:
 
 
 def job_of(output: Path) -> ExportJob | None:
-    """The export under way to this output in this process, if there is one."""
+    """The export under way in this process, if there is one."""
     return _jobs.get(output)
 
 

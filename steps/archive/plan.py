@@ -11,6 +11,7 @@ from portunix_vdisk.steps.archive.commit import is_update, next_of
 from portunix_vdisk.steps.archive.documents import DiskFacts
 from portunix_vdisk.steps.archive.packing import LEVEL
 from portunix_vdisk.steps.durable import partial_of
+from portunix_vdisk.steps.free_space import used_extents
 from portunix_vdisk.steps.source import ImageSource, Source
 from portunix_vdisk.steps.step import Context
 
@@ -49,10 +50,15 @@ class Export:
         return next_of(self.output) if self.is_update else partial_of(self.output)
 
     def open_source(self, ctx: Context) -> Source:
-        """What is read. Raises ``Failed``, ``Corrupt``."""
+        """What is read: of a filesystem that tells, only what is in use. Raises ``Failed``, ``Corrupt``."""
         if self.source is not None:
             return self.source(ctx)
         image = ctx.platform.map_image(self.image, self.disk.type)
         if image.size != self.disk.size:
             raise Corrupt(f"{self.image} is {image.size} bytes large, but should be {self.disk.size}")
-        return ImageSource(self.image, image)
+        whole = ImageSource(self.image, image)
+        used = used_extents(whole, self.disk.partition, self.disk.file_system)
+        if used is None:
+            return whole
+        whole.close()
+        return ImageSource(self.image, image, used)

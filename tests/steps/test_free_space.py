@@ -22,7 +22,7 @@ from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.linux.images import map_image
 from portunix_vdisk.steps.crc32c import crc32c
 from portunix_vdisk.steps.ext4 import Doubt
-from portunix_vdisk.steps.free_space import _ones, common, find_used, used_extents
+from portunix_vdisk.steps.free_space import _Free, _ones, common, find_used, used_extents
 from portunix_vdisk.steps.source import ImageSource
 
 MIB = 1 << 20
@@ -280,6 +280,19 @@ def test_of_very_many_runs_only_long_ones_are_told() -> None:
     assert len(runs) <= 512
     assert (40_000, 40_700) in runs
     assert all(bits >> start & (1 << end - start) - 1 == (1 << end - start) - 1 for start, end in runs)
+
+
+def test_free_runs_that_are_told_apart_are_limited() -> None:
+    """A filesystem with a hole at every second block cannot make us remember each of them."""
+    free = _Free()
+    for number in range(400_000):
+        free.add(number * 8192, number * 8192 + 4096)
+        if number % 100_000 == 0:
+            free.add(number * 8192 + 4096, number * 8192 + 8192)
+    free.add(10**12, 10**12 + MIB)
+    assert len(free.runs) <= 1 << 17
+    assert free.runs[-1] == (10**12, 10**12 + MIB)
+    assert all(end - start >= 8192 for start, end in free.runs)
 
 
 @given(st.binary(max_size=3000), st.integers(0, 2**32 - 1))
