@@ -56,6 +56,8 @@ class _Finished:
             return False
         if (source, there) not in self.seen:
             status = archive_status(self.output, self.disk_uuid)
+            if status.state is ArchiveState.LOCKED:
+                return False  # not for ever: its password may come
             self.seen[source, there] = status.state is ArchiveState.SEALED and status.source == SourceIdentity(source)
         return self.seen[source, there]
 

@@ -68,7 +68,7 @@ def test_outputs_and_archives(machine: Machine) -> None:
     (machine.folder / "cut.zip").write_bytes(archive.read_bytes()[:-100])
     cut = machine.vdisk("import", "cut.zip", "--name", "cut", check=5)
     assert "truncated" in cut.err or "incomplete" in cut.err
-    newer = archive.read_bytes().replace(b'"version": 1', b'"version": 9').replace(b'"version":1', b'"version":9')
+    newer = archive.read_bytes().replace(b'"version": 2', b'"version": 9')
     (machine.folder / "newer.zip").write_bytes(newer)
     assert "newer" in machine.vdisk("import", "newer.zip", "--name", "n", check=None).err
     exists = machine.vdisk("import", "my-dev.zip", check=4)

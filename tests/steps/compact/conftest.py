@@ -1,0 +1,3 @@
+from compacting import disk, original, originals
+
+__all__ = ["disk", "original", "originals"]

@@ -1,0 +1,137 @@
+"""Archives that are updated, encrypted, split, based on one another: as a person meets them."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+from blocks import check_filesystem, raw_of
+from machine import Machine
+
+from portunix_vdisk.platform.base import Partition
+
+
+def put(machine: Machine, name: str, content: bytes) -> None:
+    """Write a file onto the disk."""
+    machine.vdisk("mount", "my-dev", "mnt")
+    (machine.folder / "mnt" / name).write_bytes(content)
+    machine.vdisk("unmount", "my-dev")
+
+
+def files_of(machine: Machine, disk: str) -> dict[str, bytes]:
+    machine.vdisk("mount", disk, "look")
+    found = {path.name: path.read_bytes() for path in (machine.folder / "look").iterdir() if path.is_file()}
+    machine.vdisk("unmount", disk)
+    return found
+
+
+def noise(length: int, seed: int) -> bytes:
+    return random.Random(seed).randbytes(length)
+
+
+@pytest.fixture
+def filled(machine: Machine) -> Machine:
+    machine.vdisk("create", "--name", "my-dev", "--size", "64MB")
+    put(machine, "first", noise(3_000_000, 1))
+    return machine
+
+
+def test_an_archive_is_updated_listed_verified_and_pruned(filled: Machine) -> None:
+    first = filled.vdisk("export", "--disk", "my-dev", "--output", "a.zip", "--json").result
+    assert (first["generation"], first["changed"]) == (1, True)
+    again = filled.vdisk("export", "--disk", "my-dev", "--output", "a.zip", "--json").result
+    assert (again["changed"], again["generation"]) == (False, 1)
+    put(filled, "second", noise(50_000, 2))
+    second = filled.vdisk("export", "--disk", "my-dev", "--output", "a.zip", "--json").result
+    assert second["generation"] == 2 and second["added_bytes"] < 150_000 and second["generations"] == [1, 2]
+    assert [path.name for path in filled.folder.glob("a.zip*")] == ["a.zip"]
+    listed = filled.vdisk("archive", "list", "a.zip", "--json").result
+    assert [one["generation"] for one in listed["generations"]] == [2, 1]
+    assert filled.vdisk("verify", "a.zip", "--json").result["generations"] == [1, 2]
+    filled.vdisk("import", "a.zip", "--name", "new")
+    filled.vdisk("import", "a.zip", "--name", "old", "--generation", "1", "--type", "img")
+    assert filled.disk("old").suffix == ".img"
+    assert files_of(filled, "new") == {"first": noise(3_000_000, 1), "second": noise(50_000, 2)}
+    assert files_of(filled, "old") == {"first": noise(3_000_000, 1)}
+    partition = Partition(**filled.vdisk("info", "old", "--json").result["disk"]["partition"])
+    with raw_of(filled.disk("old")) as raw:
+        check_filesystem(raw, partition)
+    assert filled.vdisk("import", "a.zip", "--name", "none", "--generation", "7", check=3).err
+    assert filled.vdisk("archive", "prune", "a.zip", "--json").result["dropped"] == [1]
+    assert filled.vdisk("verify", "a.zip", "--json").result["generations"] == [2]
+    assert subprocess.run(["unzip", "-tqq", filled.folder / "a.zip"], check=False).returncode == 0
+
+
+def test_damage_is_told(filled: Machine) -> None:
+    filled.vdisk("export", "--disk", "my-dev", "--output", "a.zip")
+    archive = filled.folder / "a.zip"
+    with zipfile.ZipFile(archive) as opened:
+        place = max(opened.infolist(), key=lambda one: one.file_size).header_offset
+    content = bytearray(archive.read_bytes())
+    content[place + 100_000] ^= 1
+    archive.write_bytes(content)
+    answer = filled.vdisk("verify", "a.zip", check=5)
+    assert "1 of" in answer.err and "chunks/1-" in answer.err
+    assert filled.vdisk("verify", "a.zip", "--quick", check=0).out
+    filled.vdisk("import", "a.zip", "--name", "x", check=5)
+
+
+def test_an_encrypted_archive_and_its_passwords(filled: Machine, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text("correct horse battery staple\n")
+    two.write_text("another horse, another staple\n")
+    refused = filled.vdisk("export", "--disk", "my-dev", "--encrypted", "--output", "client-delivery/", check=4)
+    assert "--password-file" in refused.err
+    made = filled.vdisk(
+        "export", "--disk", "my-dev", "--encrypted", "--output", "client-delivery/", "--password-file", one, "--json"
+    ).result
+    archive = filled.folder / "client-delivery" / "my-dev.zip"
+    assert made["encrypted"] and archive.is_file()
+    content = archive.read_bytes()
+    for secret in (b"my-dev", b"ext4", b"created_at", b"correct horse"):
+        assert secret not in content
+    with zipfile.ZipFile(archive) as opened:
+        assert not any("chunks/" in name for name in opened.namelist())
+    for words in (("import", archive), ("verify", archive), ("archive", "list", archive)):
+        assert "wrong password" in filled.vdisk(*words, "--password-file", two, check=5).err
+        assert "--password-file" in filled.vdisk(*words, check=4).err
+    put(filled, "second", b"more")
+    update = ("export", "--disk", "my-dev", "--output", archive, "--json")
+    assert filled.vdisk(*update, "--password-file", one).result["generation"] == 2
+    assert not filled.vdisk(*update, "--password-file", one).result["changed"]
+    filled.vdisk("archive", "rekey", archive, "--password-file", one, "--new-password-file", two)
+    filled.vdisk("import", archive, "--name", "copy", "--password-file", one, check=5)
+    filled.vdisk("import", archive, "--name", "copy", "--password-file", two)
+    assert files_of(filled, "copy") == {"first": noise(3_000_000, 1), "second": b"more"}
+
+
+def test_volumes_join_to_one_archive(filled: Machine) -> None:
+    filled.vdisk("export", "--disk", "my-dev", "--output", "v.zip", "--split", "1MiB")
+    put(filled, "second", noise(1_500_000, 2))
+    filled.vdisk("export", "--disk", "my-dev", "--output", "v.zip")
+    volumes = sorted(filled.folder.glob("v.zip.*"))
+    assert [path.suffix for path in volumes] == [f".{number:03}" for number in range(1, len(volumes) + 1)]
+    assert all(path.stat().st_size == 1 << 20 for path in volumes[:-1]) and len(volumes) > 3
+    joined = filled.folder / "joined.zip"
+    joined.write_bytes(b"".join(path.read_bytes() for path in volumes))
+    assert subprocess.run(["unzip", "-tqq", joined], check=False).returncode == 0
+    filled.vdisk("import", "v.zip.001", "--name", "copy")
+    assert files_of(filled, "copy")["second"] == noise(1_500_000, 2)
+
+
+def test_a_delta_needs_its_base(filled: Machine) -> None:
+    filled.vdisk("export", "--disk", "my-dev", "--output", "monday.zip")
+    put(filled, "second", noise(60_000, 2))
+    made = filled.vdisk(
+        "export", "--disk", "my-dev", "--base", "monday.zip", "--output", "tuesday.zip", "--json"
+    ).result
+    assert made["base"] == "monday.zip" and made["archive_bytes"] < 200_000
+    filled.vdisk("import", "tuesday.zip", "--name", "copy")
+    assert files_of(filled, "copy") == {"first": noise(3_000_000, 1), "second": noise(60_000, 2)}
+    (filled.folder / "monday.zip").rename(filled.folder / "elsewhere.zip")
+    missing = filled.vdisk("import", "tuesday.zip", "--name", "other", check=4)
+    assert "monday.zip" in missing.err and "--base" in missing.err
+    filled.vdisk("import", "tuesday.zip", "--name", "other", "--base", "elsewhere.zip")
