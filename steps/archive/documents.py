@@ -116,7 +116,7 @@ def parse_header_text(data: bytes) -> Header:
     if version > VERSION or cipher not in (None, CIPHER):
         raise NewerVersion(
             f"the archive has format version {version}{'' if version > VERSION else f' with encryption {cipher!r}'};"
-            f" this program knows version {VERSION}",
+            f" this program knows version {VERSION}, so it was made by a newer one",
             hint="update portunix-vdisk",
         )
     if version != VERSION or field(document, "chunk_size", int) != CHUNK_SIZE:

@@ -8,7 +8,7 @@ from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound
 from portunix_vdisk.steps.archive.directory import last_whole_directory
 from portunix_vdisk.steps.archive.documents import Header, parse_object
 from portunix_vdisk.steps.archive.keys import KeySlot
-from portunix_vdisk.steps.archive.layout import NotAnArchive, keys_name
+from portunix_vdisk.steps.archive.layout import NewerVersion, NotAnArchive, keys_name
 from portunix_vdisk.steps.archive.members import check_payload, read_first, read_key_slot, read_member
 from portunix_vdisk.steps.archive.storage import ArchiveFile, whole_path
 
@@ -23,10 +23,8 @@ def read_header(path: Path) -> Header:
             return read_first(file)[1]
     except FileNotFoundError:
         raise NotFound(f"{path}: no such file") from None
-    except NotAnArchive as error:
-        raise NotAnArchive(f"{path}: {error.what}", error.state, error.hint) from error
-    except Corrupt as error:
-        raise Corrupt(f"{path}: {error.what}", error.state, error.hint) from error
+    except (NotAnArchive, NewerVersion, Corrupt) as error:
+        raise type(error)(f"{path}: {error.what}", error.state, error.hint) from error
     except OSError as error:
         raise Failed(f"cannot read {path}: {error.strerror}") from error
 
