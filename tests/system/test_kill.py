@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -65,7 +66,8 @@ def kill_at(machine: Machine, command: tuple[str, ...], size: Callable[[], int],
     while process.poll() is None:
         now = size()
         if now >= threshold:
-            os.killpg(group, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # one that has just ended by itself
+                os.killpg(group, signal.SIGKILL)
             process.communicate()
             return now
     process.communicate()
@@ -88,7 +90,7 @@ def test_export_killed_at_any_byte_resumes(machine: Machine, request: pytest.Fix
         with WriteWatch(group_of(machine)) as watch:
             result = machine.vdisk(*command).result
         assert result["root"] == reference["root"]
-        assert result["archive_bytes"] >= final
+        assert result["archive_bytes"] >= final - 200, "times and session numbers in documents have varying lengths"
         if at >= 0 and left:
             assert watch.written <= final - left + 0.05 * final + 4_000_000, (fraction, left, watch.written)
             assert result["reused_bytes"] >= 0.9 * left - 9_000_000
