@@ -3,7 +3,7 @@
 ``NAME.next`` holds the update byte for byte as it will stand behind the archive's present end. It is made durable
 before the archive is touched; then its records are appended and made durable, then index, directory and end records,
 then ``NAME.next`` goes. Whoever finds a cut-off end reads the archive up to the last whole directory; whoever writes
-and finds ``NAME.next`` appends it again.
+and finds ``NAME.next`` appends it again, and without it touches nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from portunix_vdisk.platform.errors import Corrupt, Failed, VdiskError
+from portunix_vdisk.platform.errors import Corrupt, Failed, Refused, VdiskError
 from portunix_vdisk.steps.archive.directory import Directory, directory_digest, last_whole_directory, read_directory
 from portunix_vdisk.steps.archive.documents import Update, parse_update_text
 from portunix_vdisk.steps.archive.members import check_payload, numbered, read_first
@@ -22,6 +22,7 @@ from portunix_vdisk.steps.archive.storage import ArchiveFile, Joined, Prefix, Re
 from portunix_vdisk.steps.durable import fsync_folder, partial_of
 
 _PIECE: Final = 4 << 20
+_BLOCK: Final = 512
 
 
 def next_of(archive: Path) -> Path:
@@ -45,40 +46,59 @@ def read_update(file: Readable) -> Update:
 def finish_update(archive: Path, poll: Callable[[], None] = lambda: None) -> bool:
     """Finish what a killed :func:`append_update` has begun; whether there was anything.
 
-    An archive with a cut-off end and no update that would mend it loses that end: it belonged to no generation.
+    Raises ``Refused`` for an archive with an end that belongs to no whole generation, unless the update that was being
+    appended lies beside it: a generation whose directory has a bad sector looks the same, and must not be cut off.
     """
     prepared = next_of(archive)
     try:
         with ArchiveFile(archive) as file:
-            size, directory = file.size, last_whole_directory(file)
-            if not exists(prepared):
-                if size > directory.end:
-                    _cut(archive, directory.end)
-                return False
-            with ArchiveFile(prepared) as next_file:
-                update, begun = _begun(file, directory, next_file)
+            directory, begun = last_whole_directory(file), False
+            extra = file.size - directory.end
+            if exists(prepared):
+                with ArchiveFile(prepared) as next_file:
+                    begun = _begun(file, directory, next_file)
     except OSError as error:
         raise Failed(f"cannot read {archive}: {error.strerror}") from error
-    if update is None:
-        if size > directory.end:
-            _cut(archive, directory.end)
-        return False
     if begun:
         append_update(archive, poll)
+    elif extra:
+        raise Refused(
+            f"the last {extra} bytes of {archive} belong to no whole generation: an update that was cut off, or damage",
+            state="it was not touched; what comes before them can be imported",
+            hint="export to another file, or bring back an undamaged copy of this one",
+        )
     return begun
 
 
-def _begun(file: ArchiveFile, directory: Directory, next_file: ArchiveFile) -> tuple[Update | None, bool]:
-    """The update, if it is whole enough to be told, and whether any of it is in the archive."""
+def _begun(file: ArchiveFile, directory: Directory, next_file: ArchiveFile) -> bool:
+    """Whether the archive ends with the update or, behind its last whole directory, with a part of it."""
     try:
         update = read_update(next_file)
     except VdiskError:
-        return None, False
-    if update.at + next_file.size == directory.end == file.size and _alike(file, update.at, next_file):
-        return update, True
-    if file.size > directory.end == update.at and _whole(file, update, next_file) is not None:
-        return update, True
-    return update if file.size == directory.end else None, False
+        return False
+    extra = file.size - update.at
+    if extra == next_file.size and directory.end == file.size:
+        return _alike(file, update.at, next_file)
+    if directory.end != update.at or not 0 < extra <= next_file.size:
+        return False
+    length = min(extra, _PIECE)
+    ours = _is_part_of(file.read(update.at, length), next_file.read(0, length), update.at)
+    return ours and _whole(file, update, next_file) is not None
+
+
+def _is_part_of(there: bytes, update: bytes, at: int) -> bool:
+    """Whether ``there``, at this offset of its file, is what a power loss may leave of ``update``.
+
+    Some blocks of the file may be zeros, none may be somebody else's.
+    """
+    start = 0
+    while start < len(there):
+        end = start + _BLOCK - (at + start) % _BLOCK
+        block = there[start:end]
+        if block != update[start : start + len(block)] and block.strip(b"\0"):
+            return False
+        start = end
+    return True
 
 
 def _alike(file: ArchiveFile, at: int, next_file: ArchiveFile) -> bool:
@@ -154,12 +174,6 @@ def _copy(source: ArchiveFile, target: ArchiveFile, at: int, start: int, end: in
             raise OSError(5, "the update became shorter")
         target.write(at + start, (piece,))
         start += len(piece)
-
-
-def _cut(archive: Path, end: int) -> None:
-    with ArchiveFile(archive, writable=True) as file:
-        file.truncate(end)
-        file.sync()
 
 
 def _remove(prepared: Path) -> None:
