@@ -8,6 +8,7 @@ client; and if we are killed before it has met us, the kernel ends it (``PR_SET_
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -31,8 +32,8 @@ _PATIENCE = 60.0
 
 
 @contextmanager
-def block_server(commands: Commands, image: Path, *, read_only: bool) -> Iterator[NbdClient]:
-    """The disk inside the VHD at ``image``, open for random access.
+def block_server(commands: Commands, image: Path, *, read_only: bool, format: str = "vpc") -> Iterator[NbdClient]:
+    """The disk inside the VHD (or what QEMU calls ``format``) at ``image``, open for random access.
 
     qemu-nbd passes no flush on (``cache=unsafe``): QEMU's VHD driver would sync the file for every 2 MiB block that it
     allocates, which halves the speed. The page cache is the same for everybody, so whoever writes syncs the image
@@ -46,7 +47,7 @@ def block_server(commands: Commands, image: Path, *, read_only: bool) -> Iterato
     program = commands.need("qemu-nbd")
     listener, connection = _connected()
     with tempfile.TemporaryFile() as words:
-        arguments = [program, "--format=vpc", "--cache=unsafe", "--discard=unmap", "--shared=1"]
+        arguments = [program, f"--format={format}", "--cache=unsafe", "--discard=unmap", "--shared=1"]
         arguments += [*(["--read-only"] if read_only else []), "--", str(image.absolute())]
         server = _Server(commands, arguments, listener, words)
         try:
@@ -67,6 +68,14 @@ def block_server(commands: Commands, image: Path, *, read_only: bool) -> Iterato
         if status:
             words.seek(0)
             raise ToolFailed(("qemu-nbd", *map(display, arguments[1:])), status, display(words.read()[-4000:]))
+
+
+def same_rights() -> tuple[str, str, str]:
+    """Options of setpriv by which a child has our effective user for good.
+
+    Under sudo our real user is still root, and a shell goes back to that; an image file is nothing for root to parse.
+    """
+    return f"--reuid={os.geteuid()}", f"--regid={os.getegid()}", "--keep-groups"
 
 
 def _connected() -> tuple[socket.socket, socket.socket]:
@@ -113,6 +122,7 @@ class _Server:
                 self._process = commands.start(
                     "setpriv",
                     "--pdeathsig=KILL",
+                    *same_rights(),
                     "sh",
                     "-c",
                     _ACTIVATE,
