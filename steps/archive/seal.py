@@ -149,6 +149,8 @@ def unfinished(export: Export) -> Iterator[ArchiveReader]:
 
 
 def _is_sealed(job: ExportJob, index: Index) -> bool:
+    if job.appender.file.size <= job.appender.end:
+        return False  # nothing is behind the chunks; looking for a directory would read the file from end to start
     try:
         with unfinished(job.export) as reader:
             reader.check_headers()
