@@ -17,6 +17,7 @@ from portunix_vdisk.platform.errors import Corrupt, Failed, Refused, VdiskError
 from portunix_vdisk.steps.archive.directory import Directory, directory_digest, last_whole_directory, read_directory
 from portunix_vdisk.steps.archive.documents import Update, parse_update_text
 from portunix_vdisk.steps.archive.members import check_payload, numbered, read_first
+from portunix_vdisk.steps.archive.partial import never_begun
 from portunix_vdisk.steps.archive.record import MAX_HEADER, parse_header
 from portunix_vdisk.steps.archive.storage import ArchiveFile, Joined, Prefix, Readable, exists, read_exactly
 from portunix_vdisk.steps.durable import fsync_folder, partial_of
@@ -52,11 +53,11 @@ def finish_update(archive: Path, poll: Callable[[], None] = lambda: None) -> boo
     prepared = next_of(archive)
     try:
         with ArchiveFile(archive) as file:
-            directory, begun = last_whole_directory(file), False
+            directory, begun, idle = last_whole_directory(file), False, False
             extra = file.size - directory.end
             if exists(prepared):
                 with ArchiveFile(prepared) as next_file:
-                    begun = _begun(file, directory, next_file)
+                    begun, idle = _begun(file, directory, next_file), _is_idle(next_file)
     except OSError as error:
         raise Failed(f"cannot read {archive}: {error.strerror}") from error
     if begun:
@@ -67,7 +68,17 @@ def finish_update(archive: Path, poll: Callable[[], None] = lambda: None) -> boo
             state="it was not touched; what comes before them can be imported",
             hint="export to another file, or bring back an undamaged copy of this one",
         )
+    elif idle:
+        _remove(prepared)
     return begun
+
+
+def _is_idle(next_file: ArchiveFile) -> bool:
+    """Whether an update that never came to be appended holds nothing to go on with: other keys, or nothing at all."""
+    try:
+        return never_begun(next_file) or bool(read_update(next_file).wipe)
+    except VdiskError:
+        return False
 
 
 def _begun(file: ArchiveFile, directory: Directory, next_file: ArchiveFile) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -254,16 +253,6 @@ def open_state(path: Path, wanted: BaseArchive, bases: Sequence[Path], depth: in
 def _compare(record: Record, entry: Entry) -> None:
     if (record.stored, record.crc) != (entry.stored, entry.crc):
         raise Corrupt(f"directory and header of member {record.name} disagree", hint=_GET_ANOTHER)
-
-
-def check_stored(file: Readable, entry: Entry, name: str) -> bool:
-    """Whether a member is there with the payload that its CRC tells. Raises ``OSError``."""
-    try:
-        record, payload = read_member(file, entry.offset, name)
-        _compare(record, entry)
-    except Corrupt:
-        return False
-    return zlib.crc32(payload) == record.crc
 
 
 @contextmanager
