@@ -13,12 +13,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from portunix_vdisk.platform.errors import Failed
 from portunix_vdisk.steps.archive.index import Chunk
 from portunix_vdisk.steps.archive.reader import ArchiveReader
+from portunix_vdisk.steps.closing import Closing
 
 CACHE = 64 << 20
 """Bytes of plain chunks that are kept."""
@@ -41,7 +41,7 @@ class Placed(Protocol):
 Piece = TypeVar("Piece", bound=Placed)
 
 
-class RandomAccess(Generic[Piece]):
+class RandomAccess(Closing, Generic[Piece]):
     """A disk of chunks, usable from several threads; a context manager.
 
     Two threads that want the same chunk wait for one decompression. Where reading goes from one chunk to the next, the
@@ -67,14 +67,6 @@ class RandomAccess(Generic[Piece]):
         self._failed: dict[int, tuple[float, Exception]] = {}
         self._last = -1
         self._ahead = ThreadPoolExecutor(1, "read ahead")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Wait for what is being fetched ahead, and give the memory back."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 
 from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound, Refused, VdiskError
 from portunix_vdisk.steps.archive.bases import LONGEST_CHAIN, find_base, missing_state
@@ -21,11 +20,12 @@ from portunix_vdisk.steps.archive.patch import apply_patch, base_digest, longest
 from portunix_vdisk.steps.archive.record import MAX_HEADER, Record, parse_header
 from portunix_vdisk.steps.archive.sealing import Piece, Vault, piece_of
 from portunix_vdisk.steps.archive.storage import ArchiveFile, Prefix, Readable, whole_path
+from portunix_vdisk.steps.closing import Closing
 
 _GET_ANOTHER = "copy the archive again or use another export"
 
 
-class ArchiveReader:
+class ArchiveReader(Closing):
     """One generation of an archive opened for reading; a context manager. Reading chunks is safe from several threads.
 
     Opening checks the first document, the directory and the index. Raises ``NotFound``, ``NotAnArchive``,
@@ -70,14 +70,6 @@ class ArchiveReader:
                 raise
             self._open(generation)
             self._stack = stack.pop_all()
-
-    def __enter__(self) -> ArchiveReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the files."""

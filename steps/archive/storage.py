@@ -9,10 +9,10 @@ import stat
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 from portunix_vdisk.platform.errors import Corrupt
+from portunix_vdisk.steps.closing import Closing
 from portunix_vdisk.steps.durable import fsync_folder
 
 MAX_VOLUMES = 9999
@@ -74,7 +74,7 @@ def take_back(partial: Path, final: Path) -> None:
             there.rename(here)
 
 
-class ArchiveFile:
+class ArchiveFile(Closing):
     """An open archive file; a context manager. Reading is safe from several threads.
 
     Args:
@@ -104,14 +104,6 @@ class ArchiveFile:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the files."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from portunix_vdisk.platform.base import Extent, ImageMap, ImageType, Owner, Par
 from portunix_vdisk.steps.archive.documents import DiskFacts
 from portunix_vdisk.steps.archive.export import close_exports
 from portunix_vdisk.steps.archive.imports import Import, close_imports
+from portunix_vdisk.steps.archive.keyring import set_new_password
 from portunix_vdisk.steps.archive.pack import Pack, Scan
 from portunix_vdisk.steps.archive.plan import Export
 from portunix_vdisk.steps.archive.seal import Publish, Seal, Verify
@@ -233,3 +235,15 @@ def new_house(tmp_path: Path) -> Iterator[Callable[[], House]]:
     yield make
     for former in houses:
         former.new_process()
+
+
+@pytest.fixture(params=["plain", "encrypted", "volumes"])
+def each_way(request: pytest.FixtureRequest, house: House) -> House:
+    """Five chunks of which one is a hole; in each way that an archive may be stored."""
+    if request.param == "encrypted":
+        house.options["encrypted"] = True
+        set_new_password(house.output, b"secret")
+    if request.param == "volumes":
+        house.options["volume_size"] = 1 << 20
+    house.make(5 * (4 << 20), {n * (4 << 20): random.Random(n).randbytes(300_000) for n in (0, 1, 3, 4)})
+    return house

@@ -14,7 +14,6 @@ from portunix_vdisk.platform.errors import Failed, Refused
 from portunix_vdisk.steps.archive import commit
 from portunix_vdisk.steps.archive.commit import append_update, finish_update, next_of
 from portunix_vdisk.steps.archive.directory import last_whole_directory
-from portunix_vdisk.steps.archive.keyring import set_new_password
 from portunix_vdisk.steps.archive.partial import read_back
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.seal import Seal
@@ -27,16 +26,9 @@ def noise(length: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(length)
 
 
-@pytest.fixture(params=["plain", "encrypted", "volumes"])
-def disk(request: pytest.FixtureRequest, house: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Five chunks of which one is a hole; in each way that an archive may be stored."""
-    if request.param == "encrypted":
-        house.options["encrypted"] = True
-        set_new_password(house.output, b"secret")
-    if request.param == "volumes":
-        house.options["volume_size"] = 1 << 20
-    house.make(5 * CHUNK, {n * CHUNK: noise(300_000, n) for n in (0, 1, 3, 4)})
-    return house
+@pytest.fixture
+def disk(each_way: Any) -> Any:
+    return each_way
 
 
 def size_of(path: Path) -> int:

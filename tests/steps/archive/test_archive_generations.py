@@ -12,7 +12,7 @@ import pytest
 
 from portunix_vdisk.platform.errors import NotFound, Refused
 from portunix_vdisk.steps.archive.commit import next_of
-from portunix_vdisk.steps.archive.keyring import add_key, forget_keys, key_of, set_new_password
+from portunix_vdisk.steps.archive.keyring import add_key, forget_keys, key_of
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.storage import volumes_of
 
@@ -29,16 +29,9 @@ def texture(length: int, seed: int) -> bytes:
     return b"".join(bytes([byte, byte & 0xF0]) for byte in half)
 
 
-@pytest.fixture(params=["plain", "encrypted", "volumes"])
-def disk(request: pytest.FixtureRequest, house: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Five chunks of which one is a hole; in each way that an archive may be stored."""
-    if request.param == "encrypted":
-        house.options["encrypted"] = True
-        set_new_password(house.output, b"secret")
-    if request.param == "volumes":
-        house.options["volume_size"] = 1 << 20
-    house.make(5 * CHUNK, {n * CHUNK: noise(300_000, n) for n in (0, 1, 3, 4)})
-    return house
+@pytest.fixture
+def disk(each_way: Any) -> Any:
+    return each_way
 
 
 def states(disk: Any) -> list[bytes]:
