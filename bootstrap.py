@@ -48,6 +48,8 @@ PROGRAMS = (
     ("zstd", "zstd", "nothing to compare with in demo and benchmark; some tests fail"),
 )
 """Programs of the host. The program's own list, with more detail, is ``portunix vdisk doctor``."""
+ONLY_FOR_TESTS = (("7z", "p7zip-full", TESTS),)
+"""What nobody but the tests wants; ``setup`` and ``demo`` don't install it."""
 
 
 def run(command: "list[str]", failed: str) -> None:
@@ -93,9 +95,10 @@ def install_packages(packages: "list[str]") -> bool:
     return True
 
 
-def system_programs() -> None:
-    """Install the programs of the host that are missing, or say what will not work."""
-    missing = [(program, package, use) for program, package, use in PROGRAMS if find(program) is None]
+def system_programs(command: str) -> None:
+    """Install the programs of the host that ``command`` lacks, or say what will not work."""
+    wanted = PROGRAMS + (ONLY_FOR_TESTS if command == "test" else ())
+    missing = [(program, package, use) for program, package, use in wanted if find(program) is None]
     if not missing:
         return
     packages = sorted({package for _, package, _ in missing})
@@ -145,8 +148,8 @@ def virtual_environment() -> Path:
     return python
 
 
-def set_up() -> Path:
-    """Everything that is needed; returns the interpreter to go on with."""
+def set_up(command: str) -> Path:
+    """Everything that ``command`` needs; returns the interpreter to go on with."""
     if not sys.platform.startswith("linux"):
         sys.exit("For now this works on Linux only; Windows and macOS come later.")
     import fcntl  # not on Windows, which gets the line above
@@ -154,7 +157,7 @@ def set_up() -> Path:
     folder = os.open(ROOT, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)  # two of us at once would build one .venv
-        system_programs()
+        system_programs(command)
         return virtual_environment()
     finally:
         os.close(folder)
@@ -166,7 +169,7 @@ def main(arguments: "list[str]") -> int:
     if command not in ("setup", "demo", "test") or (command == "setup" and rest):
         print(__doc__, end="")
         return 0 if command in ("-h", "--help", "help") else 2
-    python = set_up()
+    python = set_up(command)
     if command == "setup":
         say(f"Ready. The programs are in {VENV / 'bin'}: try {VENV / 'bin/portunix'} vdisk doctor")
         return 0

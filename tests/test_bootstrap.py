@@ -36,10 +36,23 @@ def test_missing_programs_are_installed_once_each(bootstrap: ModuleType, monkeyp
     monkeypatch.setattr(bootstrap, "root_prefix", lambda: ["sudo", "-n"])
     monkeypatch.setattr(bootstrap, "run", lambda command, failed: ran.append(command))
     monkeypatch.setattr(bootstrap.shutil, "which", lambda program, path=None: "/usr/bin/apt-get")
-    bootstrap.system_programs()
+    bootstrap.system_programs("setup")
     assert [command[:4] for command in ran] == [["sudo", "-n", "env", "DEBIAN_FRONTEND=noninteractive"]] * 2
     assert ran[0][-1] == "update"
     assert ran[1][-2:] == ["qemu-utils", "zstd"]
+
+
+def test_what_only_the_tests_want_is_installed_for_them_alone(
+    bootstrap: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed: list[list[str]] = []
+    monkeypatch.setattr(bootstrap, "find", lambda program: None if program == "7z" else "/")
+    monkeypatch.setattr(bootstrap, "install_packages", lambda packages: installed.append(packages) or True)
+    for command in ("setup", "demo"):
+        bootstrap.system_programs(command)
+    assert installed == []
+    bootstrap.system_programs("test")
+    assert installed == [["p7zip-full"]]
 
 
 def test_without_root_it_says_what_will_be_missing(
@@ -47,7 +60,7 @@ def test_without_root_it_says_what_will_be_missing(
 ) -> None:
     monkeypatch.setattr(bootstrap, "find", lambda program: None if program == "qemu-storage-daemon" else "/")
     monkeypatch.setattr(bootstrap, "root_prefix", lambda: None)
-    bootstrap.system_programs()
+    bootstrap.system_programs("setup")
     said = capsys.readouterr().err
     assert "qemu-storage-daemon: disks of type vhd cannot be mounted; img can" in said
     assert "sudo apt-get install qemu-system-common" in said
@@ -57,7 +70,7 @@ def test_with_everything_there_nothing_is_run(bootstrap: ModuleType, monkeypatch
     monkeypatch.setattr(bootstrap, "find", lambda program: "/")
     monkeypatch.setattr(bootstrap, "run", lambda *_: pytest.fail("something was run"))
     monkeypatch.setattr(bootstrap, "root_prefix", lambda: pytest.fail("sudo was asked"))
-    bootstrap.system_programs()
+    bootstrap.system_programs("setup")
 
 
 def test_an_environment_that_is_broken_moved_or_absent_is_not_used(
