@@ -79,6 +79,7 @@ class Attachment:
     ``problem`` is empty when everything is well; otherwise it says what is stale or dead, and only
     :meth:`Platform.repair` and detaching are allowed. ``server_pid`` is the process that reads the disk out of
     ``image``, for one attached with :meth:`Platform.attach_served`, whether it still lives or not; otherwise None.
+    ``live``: what is written goes through a process that can keep the present content readable meanwhile.
     """
 
     image: Path
@@ -89,6 +90,7 @@ class Attachment:
     daemon_pid: int | None
     problem: str = ""
     server_pid: int | None = None
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +160,13 @@ class Platform(Protocol):
     def attachment(self, image: Path) -> Attachment | None:
         """The attachment of this image file (by device and inode), or None; needs no privilege."""
 
-    def attach(self, image: Path, type: ImageType, partition: Partition, *, read_only: bool) -> Attachment:
-        """Show the partition as a block device; attaching what is attached in the same way changes nothing."""
+    def attach(
+        self, image: Path, type: ImageType, partition: Partition, *, read_only: bool, live: bool = False
+    ) -> Attachment:
+        """Show the partition as a block device; attaching what is attached in the same way changes nothing.
+
+        ``live``: so that it can be exported while it is used; some types always are, and it costs some speed.
+        """
 
     def attach_served(self, image: Path, partition: Partition, server: Sequence[str]) -> Attachment:
         """Show a partition of the disk that a server reads out of the file ``image`` as a block device, read-only.

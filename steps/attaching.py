@@ -17,10 +17,11 @@ class AttachImage:
     type: ImageType
     partition: Partition
     read_only: bool
+    live: bool = False
 
     def run(self, ctx: Context) -> Json:
         """Result: the device. Raises ``Refused``, ``Missing``, ``ToolFailed``."""
-        held = ctx.platform.attach(self.image, self.type, self.partition, read_only=self.read_only)
+        held = ctx.platform.attach(self.image, self.type, self.partition, read_only=self.read_only, live=self.live)
         return {"device": held.device}
 
 

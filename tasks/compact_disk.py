@@ -123,7 +123,7 @@ class _Compacting:
         held, disk = self.mounted, self.disk
         assert held is not None
         assert held.mount_point is not None
-        AttachImage(disk.path, disk.type, disk.partition, held.read_only).run(ctx)
+        AttachImage(disk.path, disk.type, disk.partition, held.read_only, held.live).run(ctx)
         return MountImage(disk.path, disk.file_system, held.mount_point).run(ctx)
 
     def _leave(self, busy: Refused, ctx: Context) -> Json:

@@ -21,12 +21,13 @@ def mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
     disk = find_disk(session, options["disk"])
     wanted = session.absolute(options["mountpoint"]).resolve() if "mountpoint" in options else None
     read_only = options.get("read-only") == "true"
+    live = options.get("live") == "true"
 
     def place() -> Path:
         return wanted or (session.home.mounts / disk.name).resolve()
 
     def fits(held: Attachment | None) -> bool:
-        return held is not None and not held.problem and held.read_only == read_only
+        return held is not None and not held.problem and held.read_only == read_only and (held.live or not live)
 
     def attached(values: Values) -> bool:
         return fits(attachment_of(session, disk))
@@ -44,13 +45,13 @@ def mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
             RepairAttachment(disk.path, disk.type, disk.partition, disk.file_system).run(ctx)
             held = attachment_of(session, disk)
         if held is not None and held.mount_point is not None:
-            _must_agree(disk, held, wanted, read_only)
-        return AttachImage(disk.path, disk.type, disk.partition, read_only).run(ctx)
+            _must_agree(disk, held, wanted, read_only, live)
+        return AttachImage(disk.path, disk.type, disk.partition, read_only, live).run(ctx)
 
     def mount(ctx: Context) -> Json:
         held = attachment_of(session, disk)
         if held is not None and held.mount_point is not None:
-            _must_agree(disk, held, wanted, read_only)
+            _must_agree(disk, held, wanted, read_only, live)
         if wanted is None:
             session.home.mounts.mkdir(parents=True, exist_ok=True)
         return MountImage(disk.path, disk.file_system, place()).run(ctx)
@@ -118,7 +119,7 @@ def must_not_be_attached(session: Session, disk: Disk, operation: str) -> None:
     )
 
 
-def _must_agree(disk: Disk, held: Attachment, wanted: Path | None, read_only: bool) -> None:
+def _must_agree(disk: Disk, held: Attachment, wanted: Path | None, read_only: bool, live: bool) -> None:
     assert held.mount_point is not None
     if wanted is not None and held.mount_point != wanted:
         raise Refused(
@@ -128,3 +129,7 @@ def _must_agree(disk: Disk, held: Attachment, wanted: Path | None, read_only: bo
     if held.read_only != read_only:
         how = "for reading only" if held.read_only else "for writing"
         raise Refused(f"{disk.name} is mounted already, {how}", hint=f"portunix vdisk unmount {disk.name} first")
+    if live and not held.live:
+        raise Refused(
+            f"{disk.name} is mounted already, and not with --live", hint=f"portunix vdisk unmount {disk.name} first"
+        )

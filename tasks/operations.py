@@ -86,7 +86,7 @@ OPERATIONS: tuple[Operation, ...] = (
                 also_option=True,
             ),
             Parameter("read-only", Kind.FLAG, "allow no writes"),
-            later("live", "live export", Kind.FLAG),
+            Parameter("live", Kind.FLAG, "so that it can be exported while mounted (vhd always can); a little slower"),
             later("rootless", "mounting without root", Kind.FLAG),
             later("partition", "foreign images"),
             *DISK_ENCRYPTION[1:],

@@ -80,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
             added.add_argument("--socket", required=True, type=Path, help="absolute path of the server's Unix socket")
         if verb == "attach":
             added.add_argument("--read-only", action="store_true", help="allow no writes")
+            added.add_argument("--live", action="store_true", help="so that it can be exported while it is used")
         if verb in ("mount", "repair"):
             added.add_argument("--fs", required=True, type=FileSystemType, help="ext4")
         if verb == "mount":
@@ -112,7 +113,9 @@ def perform(mounting: Mounting, options: argparse.Namespace) -> dict[str, object
     match options.verb:
         case "attach":
             partition = Partition(options.start, options.length)
-            return plain(mounting.attach(image, options.type, partition, read_only=options.read_only))
+            return plain(
+                mounting.attach(image, options.type, partition, read_only=options.read_only, live=options.live)
+            )
         case "attach-served":
             return plain(mounting.attach_served(image, options.socket, Partition(options.start, options.length)))
         case "mount":
@@ -140,6 +143,7 @@ def plain(found: Attachment) -> dict[str, object]:
         "daemon_pid": found.daemon_pid,
         "problem": found.problem,
         "server_pid": found.server_pid,
+        "live": found.live,
     }
 
 

@@ -46,13 +46,18 @@ class Attaching:
 
     # attaching ----------------------------------------------------------------------------------------
 
-    def attach(self, image: Path, type: ImageType, partition: Partition, *, read_only: bool) -> Attachment:
+    def attach(
+        self, image: Path, type: ImageType, partition: Partition, *, read_only: bool, live: bool = False
+    ) -> Attachment:
         """Show the partition as a block device; see :meth:`Platform.attach`."""
         with self.opened(image, read_only=read_only) as descriptor:
             status = os.fstat(descriptor)
             key = state.key_of(status)
             with self.locked(key, f"attach {display(str(image))}"):
-                wanted = State(str(image), type, partition.start, partition.length, read_only, self.caller.owner.uid)
+                # A VHD needs the daemon in any case.
+                live = live or type is not ImageType.IMG
+                owner = self.caller.owner.uid
+                wanted = State(str(image), type, partition.start, partition.length, read_only, owner, live=live)
                 if not self._already(key, wanted):
                     self._clear_replaced(image, key)
                     self._examine(descriptor, type, partition, read_only=read_only)
@@ -84,6 +89,12 @@ class Attaching:
                 wanted.partition,
                 wanted.read_only,
             ):
+                if wanted.live and facts.state.direct:
+                    raise Refused(
+                        f"the image is already attached as {facts.loop.device}, and not with --live",
+                        state="nothing was changed",
+                        hint="unmount the disk, then mount it again with --live",
+                    )
                 return True
             raise Refused(
                 f"the image is already attached {'read-only' if facts.state.read_only else 'for writing'}"
@@ -138,12 +149,13 @@ class Attaching:
             # Written before anything exists, so that whatever a crash leaves is known to be ours.
             state.write(folder, wanted)
             offset, backing = wanted.start, descriptor
-            if wanted.type != ImageType.IMG:
+            if not wanted.direct:
                 server = StorageDaemon(folder, self.commands)
                 if wanted.type == state.SERVED:
                     daemon = server.start_served(descriptor, wanted.partition)
                 else:
-                    daemon = server.start(descriptor, wanted.partition, read_only=wanted.read_only)
+                    type = ImageType(wanted.type)
+                    daemon = server.start(descriptor, type, wanted.partition, read_only=wanted.read_only)
                 wanted = replace(wanted, daemon_pid=daemon.pid, daemon_started=daemon.started)
                 state.write(folder, wanted)
                 mode = os.O_RDONLY if wanted.read_only else os.O_RDWR

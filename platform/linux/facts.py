@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from portunix_vdisk.platform.base import Attachment, ImageType
+from portunix_vdisk.platform.base import Attachment
 from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.linux import loop, mounts, state
 from portunix_vdisk.platform.linux.loop import Loop
@@ -54,6 +54,7 @@ class Facts:
             daemon_pid=self.daemon.pid if self.daemon else None,
             problem=self.problem,
             server_pid=self.state.server_pid or None,
+            live=self.state.live,
         )
 
     @property
@@ -108,7 +109,7 @@ def loops_on(status: os.stat_result) -> list[Loop]:
 
 def _loops_of(key: str, known: State | None, export: Path) -> Iterator[Loop]:
     candidates = [found for found in loop.loops() if found.backing == str(export) or _is_on(found, key)]
-    if known is not None and known.type == ImageType.IMG:
+    if known is not None and known.direct:
         # The file under our loop has lost its name: it was deleted or another was renamed over it.
         recorded = loop.look(known.loop) if known.loop else None
         if recorded is not None and recorded not in candidates and recorded.backing == known.image + _DELETED:
@@ -158,7 +159,7 @@ def _problem(
         replaced = False  # somebody else's folder: we may not look
     if replaced:
         return f"{noun} {known.image} was replaced by another file while it was attached"
-    if known.type != ImageType.IMG and known.daemon_pid and daemon is None:
+    if known.daemon_pid and daemon is None:
         return f"the storage daemon (pid {known.daemon_pid}) has died"
     if not known.loop:
         return "attaching was interrupted"

@@ -96,12 +96,14 @@ class LinuxPlatform:
         found = facts.find(state.ROOT, image)
         return None if found is None else found.attachment()
 
-    def attach(self, image: Path, type: ImageType, partition: Partition, *, read_only: bool) -> Attachment:
+    def attach(
+        self, image: Path, type: ImageType, partition: Partition, *, read_only: bool, live: bool = False
+    ) -> Attachment:
         """See :class:`Platform`."""
         image = image.absolute()
         if os.geteuid() == 0:
-            return _reported(lambda: self._root.attach(image, type, partition, read_only=read_only))
-        mode = ["--read-only"] if read_only else []
+            return _reported(lambda: self._root.attach(image, type, partition, read_only=read_only, live=live))
+        mode = [*(["--read-only"] if read_only else []), *(["--live"] if live else [])]
         return attachment_of(self._verb("attach", image, f"--type={type}", *_place(partition), *mode))
 
     def attach_served(self, image: Path, partition: Partition, server: Sequence[str]) -> Attachment:

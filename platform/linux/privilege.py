@@ -138,4 +138,5 @@ def attachment_of(found: dict[str, object]) -> Attachment:
         daemon_pid=pid if isinstance(pid, int) else None,
         problem=str(found["problem"]),
         server_pid=server if isinstance(server, int) else None,
+        live=found.get("live") is True,
     )

@@ -2,7 +2,8 @@
 
 ``/run/portunix-vdisk/<device>-<inode>/`` (of the image file, decimal) belongs to root and is readable for everybody:
 ``state.json`` says what was intended, ``lock`` is held by the storage daemon, ``export`` is where its file appears,
-``pid`` is its process id. What is *true* is looked up each time in :mod:`portunix_vdisk.platform.linux.facts`.
+``pid`` is its process id; ``monitor/``, for root alone, is where it takes commands. What is *true* is looked up each
+time in :mod:`portunix_vdisk.platform.linux.facts`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class State:
     ``owner`` is the user id of the person it was attached for; ``loop`` the name of the loop device (``loop3``), empty
     before there is one; ``daemon_pid`` and ``daemon_started`` identify the storage daemon, zero without one;
     ``mount_point`` is empty when not mounted. ``server_pid`` and ``server_started`` identify the process that reads the
-    disk out of the file, for the type :data:`SERVED`, otherwise zero.
+    disk out of the file, for the type :data:`SERVED`, otherwise zero. ``live``: a storage daemon that takes commands
+    stands between image and block device, so that the disk can be exported while it is used.
     """
 
     image: str
@@ -46,6 +48,12 @@ class State:
     mount_point_made: bool = False
     server_pid: int = 0
     server_started: int = 0
+    live: bool = False
+
+    @property
+    def direct(self) -> bool:
+        """Whether the loop device lies on the image file itself, with no storage daemon between."""
+        return self.type == ImageType.IMG and not self.live
 
     @property
     def partition(self) -> Partition:

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from portunix_vdisk.platform.base import Partition
+from portunix_vdisk.platform.base import ImageType, Partition
 from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.errors import Corrupt, Failed, Refused, ToolFailed
 from portunix_vdisk.platform.linux import mounts
 from portunix_vdisk.platform.linux.processes import ProcessIdentity, arguments_of, end, identify, running
+from portunix_vdisk.platform.qmp import QmpClient
 
+DISK, PARTITION = "disk", "partition"
+"""Names of the daemon's block devices: what the guest would see, and the part of it that is shown."""
+_DRIVER = {ImageType.VHD: "vpc"}
 PATIENCE = 60.0
 """Seconds that a daemon has to write out what it holds and end."""
 
@@ -26,12 +32,15 @@ class StorageDaemon:
 
     def __init__(self, folder: Path, commands: Commands) -> None:
         self.export = folder / "export"
+        self.monitor = folder / "monitor" / "qmp"
         self._pid_file = folder / "pid"
         self._lock = folder / "lock"
         self._commands = commands
 
-    def start(self, image: int, partition: Partition, *, read_only: bool) -> ProcessIdentity:
-        """Show ``partition`` of the VHD open at descriptor ``image`` as the file :attr:`export`.
+    def start(self, image: int, type: ImageType, partition: Partition, *, read_only: bool) -> ProcessIdentity:
+        """Show ``partition`` of the image open at descriptor ``image`` as the file :attr:`export`.
+
+        It takes commands at the socket :attr:`monitor`, in a folder for root alone.
 
         Raises:
             Refused: another program has the image open for writing.
@@ -41,10 +50,12 @@ class StorageDaemon:
         mode = "on" if read_only else "off"
         common = f"read-only={mode},discard=unmap"
         # The image goes by descriptor: a path could mean another file by the time the daemon opens it.
-        disk = (
-            f"driver=file,node-name=file,filename=/proc/self/fd/{image},locking=on,{common}",
-            f"driver=vpc,node-name=disk,file=file,{common}",
-        )
+        name = DISK if type is ImageType.IMG else "file"
+        disk = [f"--blockdev=driver=file,node-name={name},filename=/proc/self/fd/{image},locking=on,{common}"]
+        if type is not ImageType.IMG:
+            disk.append(f"--blockdev=driver={_DRIVER[type]},node-name={DISK},file={name},{common}")
+        self.monitor.parent.mkdir(mode=0o700, exist_ok=True)
+        disk += [f"--chardev=socket,id=monitor,path={self.monitor},server=on,wait=off", "--monitor=chardev=monitor"]
         return self._start(disk, image, partition, common)
 
     def start_served(self, connection: int, partition: Partition) -> ProcessIdentity:
@@ -53,21 +64,21 @@ class StorageDaemon:
         Raises ``Missing`` as :meth:`start` does, ``Failed`` where the server offers no such disk.
         """
         common = "read-only=on"
-        disk = (f"driver=nbd,node-name=disk,server.type=fd,server.str={connection},{common}",)
+        disk = [f"--blockdev=driver=nbd,node-name={DISK},server.type=fd,server.str={connection},{common}"]
         return self._start(disk, connection, partition, common)
 
-    def _start(self, disk: tuple[str, ...], source: int, partition: Partition, common: str) -> ProcessIdentity:
-        """Run the daemon with these block devices, of which one is called ``disk``."""
+    def _start(self, disk: Sequence[str], source: int, partition: Partition, common: str) -> ProcessIdentity:
+        """Run the daemon with these options, which make a block device called :data:`DISK`."""
         os.close(os.open(self.export, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._commands.launch(
                 "qemu-storage-daemon",
-                *(f"--blockdev={device}" for device in disk),
-                f"--blockdev=driver=raw,node-name=partition,file=disk,offset={partition.start},"
+                *disk,
+                f"--blockdev=driver=raw,node-name={PARTITION},file={DISK},offset={partition.start},"
                 f"size={partition.length},{common}",
-                f"--export=type=fuse,id=export,node-name=partition,mountpoint={self.export},"
+                f"--export=type=fuse,id=export,node-name={PARTITION},mountpoint={self.export},"
                 f"writable={'off' if 'read-only=on' in common else 'on'},allow-other=off",
                 f"--pidfile={self._pid_file}",
                 "--daemonize",
@@ -101,6 +112,17 @@ class StorageDaemon:
     def is_daemon(self, process: ProcessIdentity) -> bool:
         """Whether this process still runs and is the daemon of this attachment; needs no privilege."""
         return process.alive() and self._recognise(process.pid) == process
+
+    def talk(self) -> QmpClient:
+        """A conversation with the running daemon. Raises ``Failed``."""
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(PATIENCE)
+            connection.connect(os.fsencode(self.monitor))
+        except OSError as error:
+            connection.close()
+            raise Failed(f"cannot reach the storage daemon: {error.strerror or error}") from error
+        return QmpClient(connection)
 
     def exported(self) -> bool:
         """Whether the export is mounted, by a living daemon or a dead one."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from portunix_vdisk.platform.base import FileSystemType, ImageType, Owner
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
 from portunix_vdisk.tests.platform.disks import PARTITION, SIZE, Disk, leftovers
+from portunix_vdisk.tests.platform.restricted import USER
 
 
 def settle(platform: LinuxPlatform, folder: Path) -> None:
@@ -80,3 +83,17 @@ def img_disk(platform: LinuxPlatform, originals: dict[ImageType, bytes], tmp_pat
     image = tmp_path / "disk.img"
     image.write_bytes(originals[ImageType.IMG])
     return Disk(platform, image, ImageType.IMG)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder of the user. Not below pytest's own, which lets nobody else through."""
+    above = Path(tempfile.mkdtemp(prefix="pv-test-"))
+    above.chmod(0o755)
+    made = above / "theirs"
+    made.mkdir()
+    os.chown(made, USER, USER)
+    yield made
+    found = leftovers(above)
+    shutil.rmtree(above)
+    assert found == []

@@ -7,11 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,49 +18,8 @@ from portunix_vdisk.platform.base import FileSystemType, ImageType, Owner
 from portunix_vdisk.platform.errors import BadUsage, Missing, Refused
 from portunix_vdisk.platform.linux import facts, mounts, privilege, state
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
-from portunix_vdisk.tests.platform.disks import PARTITION, Disk, leftovers
-
-USER, OTHER = 54321, 54322
-PLACE = (f"--start={PARTITION.start}", f"--length={PARTITION.length}")
-
-
-@dataclass
-class Answer:
-    status: int
-    out: dict[str, object]
-    error: dict[str, object]
-
-
-def program(*words: str | Path, user: int | None = USER, more: dict[str, str] | None = None) -> Answer:
-    """Run the program as sudo would for ``user``; None: as root itself."""
-    environment = {"PATH": "/nowhere", **(more or {})}
-    if user is not None:
-        environment |= {"SUDO_UID": str(user), "SUDO_GID": str(user)}
-    done = subprocess.run(
-        [os.fsencode(word) for word in (*privilege.attach_command(), *words)],
-        env=environment,
-        capture_output=True,
-        check=False,
-        timeout=60,
-    )
-    assert b"Traceback" not in done.stderr, done.stderr.decode()
-    out = json.loads(done.stdout) if done.stdout else {}
-    error = json.loads(done.stderr)["error"] if done.stderr else {}
-    return Answer(done.returncode, out, error)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder of the user. Not below pytest's own, which lets nobody else through."""
-    above = Path(tempfile.mkdtemp(prefix="pv-test-"))
-    above.chmod(0o755)
-    made = above / "theirs"
-    made.mkdir()
-    os.chown(made, USER, USER)
-    yield made
-    found = leftovers(above)
-    shutil.rmtree(above)
-    assert found == []
+from portunix_vdisk.tests.platform.disks import PARTITION, Disk
+from portunix_vdisk.tests.platform.restricted import OTHER, PLACE, USER, program
 
 
 @pytest.fixture
