@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,21 +24,28 @@ class Machine:
     mounts: frozenset[str] = field(default_factory=frozenset)
     processes: frozenset[str] = field(default_factory=frozenset)
     files: frozenset[str] = field(default_factory=frozenset)
+    descriptors: frozenset[str] = field(default_factory=frozenset)
 
     def changes(self, later: Machine) -> list[str]:
         """What is more or less in ``later``, a line each."""
         found = []
-        for kind in ("loops", "mounts", "processes", "files"):
+        for kind in ("loops", "mounts", "processes", "files", "descriptors"):
             before, after = getattr(self, kind), getattr(later, kind)
             found += [f"{kind}: left behind: {name}" for name in sorted(after - before)]
-            if kind != "processes":  # a process that was there before may well end by itself
+            if kind not in ("processes", "descriptors"):  # what was open or ran before may well end by itself
                 found += [f"{kind}: gone: {name}" for name in sorted(before - after)]
         return found
 
 
 def look() -> Machine:
     """The machine as it is now."""
-    return Machine(frozenset(_loops()), frozenset(_mounts()), frozenset(_processes()), frozenset(_files()))
+    return Machine(
+        frozenset(_loops()),
+        frozenset(_mounts()),
+        frozenset(_processes()),
+        frozenset(_files()),
+        frozenset(_descriptors()),
+    )
 
 
 def settled(before: Machine, patience: float = 5.0) -> list[str]:
@@ -85,3 +93,13 @@ def _files() -> Iterator[str]:
     for top in (state / "vdisk/run", Path("/run/portunix-vdisk")):
         for folder, folders, files in os.walk(top):  # unlike rglob, it bears folders that vanish meanwhile
             yield from (str(Path(folder, name)) for name in (*folders, *files))
+
+
+def _descriptors() -> Iterator[str]:
+    """Files that this process itself has open."""
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            if stat.S_ISREG(link.stat().st_mode):
+                yield f"{link.name} on {link.readlink()}"
+        except OSError:
+            continue

@@ -27,6 +27,13 @@ def test_a_daemon_left_running_is_noticed(tmp_path: Path) -> None:
     assert not [line for line in leaks.settled(before) if f"{process.pid} " in line]
 
 
+def test_a_file_left_open_is_noticed(tmp_path: Path) -> None:
+    before = leaks.look()
+    with (tmp_path / "open").open("w"):
+        assert [line for line in leaks.settled(before, 0) if "descriptors: left behind" in line and "/open" in line]
+    assert not [line for line in leaks.settled(before, 0) if "/open" in line]
+
+
 def test_changes_name_what_came_and_what_went() -> None:
     before = leaks.Machine(loops=frozenset({"loop0 on a"}), mounts=frozenset({"/x (ext4)"}))
     after = leaks.Machine(loops=frozenset({"loop1 on b"}), mounts=frozenset({"/x (ext4)"}))

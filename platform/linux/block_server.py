@@ -3,7 +3,8 @@
 The connection exists before the server does: we listen on a socket in a private folder, connect to it, remove the
 folder, and hand the listening socket to qemu-nbd by the protocol of systemd's socket activation (``LISTEN_FDS``). So
 there is no readiness to wait for and no file to leave behind. Without ``--persistent`` qemu-nbd ends with its only
-client; and if we are killed before it has met us, the kernel ends it (``PR_SET_PDEATHSIG``).
+client; and if we are killed before it has met us, the kernel ends it (``PR_SET_PDEATHSIG``). Killed even before it
+could ask the kernel for that, it sees that its parent is another, and goes.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from portunix_vdisk.platform.errors import Failed, ToolFailed
 from portunix_vdisk.platform.linux.storage_daemon import explained
 from portunix_vdisk.platform.nbd import NbdClient
 
-# Socket activation wants the socket as descriptor 3 and the server's own process id, which only it knows.
-_ACTIVATE = 'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&0 0</dev/null'
+# Socket activation wants the socket as descriptor 3 and the server's own process id, which only it knows. The first
+# argument is our process id: an orphan would serve nobody for ever.
+_ACTIVATE = '[ "$PPID" = "$1" ] || exit 1; shift; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&0 0</dev/null'
 
 _PATIENCE = 60.0
 """Seconds that the server has to end after its client has gone."""
@@ -127,6 +129,7 @@ class _Server:
                     "-c",
                     _ACTIVATE,
                     "sh",
+                    str(os.getpid()),
                     *arguments,
                     stdin=listener.fileno(),
                     stderr=stderr,

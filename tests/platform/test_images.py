@@ -159,7 +159,7 @@ def test_a_full_host_disk_is_an_error_and_no_damage(platform: LinuxPlatform, tmp
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-@pytest.mark.parametrize("moment", ["before it has met its client", "while it is used"])
+@pytest.mark.parametrize("moment", ["at its start", "before it has met its client", "while it is used"])
 def test_killed_while_open_leaves_no_server_and_a_sound_image(
     platform: LinuxPlatform, tmp_path: Path, moment: str
 ) -> None:
@@ -171,7 +171,11 @@ import os, signal, sys
 from pathlib import Path
 from portunix_vdisk.platform.base import ImageType
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
+from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.nbd import NbdClient
+start = Commands.start
+if {moment == "at its start"}:
+    Commands.start = lambda *all, **named: (start(*all, **named), os.kill(os.getpid(), signal.SIGKILL))
 if {moment.startswith("before")}:
     NbdClient._negotiate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 with LinuxPlatform().open_image(Path({str(image)!r}), ImageType.VHD, writable=True) as disk:

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -105,6 +106,16 @@ def dense(raw: Path) -> ImageSource:
     return ImageSource(raw, ImageMap(size, (Extent(0, size, 0),)))
 
 
+def used_of(source: ImageSource, partition: Partition, file_system: str = "ext4") -> Sequence[tuple[int, int]] | None:
+    with closing(source):
+        return used_extents(source, partition, file_system)
+
+
+def find_of(source: ImageSource, partition: Partition) -> Sequence[tuple[int, int]]:
+    with closing(source):
+        return find_used(source, partition, "ext4")
+
+
 def complement(runs: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
     ends = [0, *(end for _, end in runs)]
     return [(end, start) for end, start in zip(ends, [*(start for start, _ in runs), size], strict=True) if end < start]
@@ -131,7 +142,7 @@ def test_free_blocks_are_those_of_dumpe2fs_and_nobody_misses_them(name: str, tmp
     mounted(raw, partition, lambda point: before.append(facts(point)))
     size = raw.stat().st_size
 
-    used = used_extents(dense(raw), partition, "ext4")
+    used = used_of(dense(raw), partition)
     assert used is not None
     free = complement(used, size)
     truth = free_extents(raw, partition)
@@ -141,9 +152,10 @@ def test_free_blocks_are_those_of_dumpe2fs_and_nobody_misses_them(name: str, tmp
     assert sum(end - start for start, end in free) > 20 * MIB
     assert merged(expected) == free, "free runs differ from dumpe2fs"
 
-    sparse = used_extents(open_source(raw), partition, "ext4")
+    sparse = used_of(open_source(raw), partition)
     assert sparse is not None
-    holes = complement(open_source(raw).extents, size)
+    with closing(open_source(raw)) as image:
+        holes = complement(image.extents, size)
     assert list(common(complement(sparse, size), holes)) != free
     assert not list(common(complement(sparse, size), complement(truth, size)))
 
@@ -169,16 +181,16 @@ def merged(runs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 )
 def test_what_is_not_understood_counts_as_in_use(options: tuple[str, ...], tmp_path: Path) -> None:
     raw, partition = make(tmp_path, options)
-    assert used_extents(open_source(raw), partition, "ext4") is None
+    assert used_of(open_source(raw), partition) is None
 
 
 def test_other_filesystems_count_as_in_use(tmp_path: Path) -> None:
     raw, partition = make(tmp_path, ())
-    assert used_extents(open_source(raw), partition, "ntfs") is None
-    assert used_extents(open_source(raw), Partition(0, partition.length), "ext4") is None
-    assert used_extents(open_source(raw), Partition(partition.start, partition.length * 2), "ext4") is None
-    assert used_extents(open_source(raw), Partition(partition.start, 512), "ext4") is None
-    assert used_extents(open_source(raw), Partition(partition.start, partition.length - 4096), "ext4") is None
+    assert used_of(open_source(raw), partition, "ntfs") is None
+    assert used_of(open_source(raw), Partition(0, partition.length)) is None
+    assert used_of(open_source(raw), Partition(partition.start, partition.length * 2)) is None
+    assert used_of(open_source(raw), Partition(partition.start, 512)) is None
+    assert used_of(open_source(raw), Partition(partition.start, partition.length - 4096)) is None
 
 
 def test_a_mounted_filesystem_counts_as_in_use(tmp_path: Path) -> None:
@@ -191,12 +203,12 @@ def test_a_mounted_filesystem_counts_as_in_use(tmp_path: Path) -> None:
         subprocess.run(["sync", "-f", point], check=True)
         subprocess.run(["cp", "--sparse=always", raw, copy], check=True)
         with pytest.raises(Doubt) as doubt:
-            find_used(open_source(copy), partition, "ext4")
+            find_of(open_source(copy), partition)
         seen.append(doubt.value.unclean)
 
     mounted(raw, partition, look)
     assert seen == [True]
-    assert used_extents(open_source(raw), partition, "ext4") is not None
+    assert used_of(open_source(raw), partition) is not None
 
 
 @pytest.mark.parametrize("name", ["ours", "no checksums", "checksums of uninit_bg", "no flex_bg"])
@@ -206,7 +218,7 @@ def test_no_damage_to_what_counts_blocks_frees_a_used_one(name: str, tmp_path: P
     mounted(raw, partition, lambda point: grow(point, files=60))
     size = raw.stat().st_size
     truth = complement(free_extents(raw, partition), size)
-    whole = used_extents(dense(raw), partition, "ext4")
+    whole = used_of(dense(raw), partition)
     assert whole is not None
     text = subprocess.run(
         ["dumpe2fs", f"{raw}?offset={partition.start}"], check=True, capture_output=True, text=True
@@ -221,13 +233,13 @@ def test_no_damage_to_what_counts_blocks_frees_a_used_one(name: str, tmp_path: P
         for place in places:
             (byte,) = os.pread(file.fileno(), 1, place)
             os.pwrite(file.fileno(), bytes([byte ^ 1 << dice.randrange(8)]), place)
-            found = used_extents(dense(raw), partition, "ext4")
+            found = used_of(dense(raw), partition)
             noticed += found is None
             if found is not None:
                 freed = list(common(complement(found, size), truth))
                 assert not freed, (place - partition.start, freed)
             os.pwrite(file.fileno(), bytes([byte]), place)
-    assert used_extents(dense(raw), partition, "ext4") == whole
+    assert used_of(dense(raw), partition) == whole
     assert noticed > len(places) // 8
 
 
@@ -242,7 +254,7 @@ def test_a_bitmap_with_the_right_count_and_the_wrong_bits_is_noticed(tmp_path: P
         os.pwrite(file.fileno(), b"\0", place + full)
         os.pwrite(file.fileno(), b"\xff", place + empty)
     with pytest.raises(Doubt, match="checksum"):
-        find_used(dense(raw), partition, "ext4")
+        find_of(dense(raw), partition)
 
 
 def test_a_bitmap_of_another_group_is_noticed_without_checksums(tmp_path: Path) -> None:
@@ -263,7 +275,7 @@ def test_a_bitmap_of_another_group_is_noticed_without_checksums(tmp_path: Path) 
         )
         os.pwrite(file.fileno(), changed, at)
     with pytest.raises(Doubt, match="own blocks free"):
-        find_used(dense(raw), partition, "ext4")
+        find_of(dense(raw), partition)
 
 
 @given(st.integers(0, 2**300))
@@ -310,6 +322,6 @@ def test_crc32c_folded_is_crc32c_bit_by_bit(data: bytes, state: int) -> None:
 def test_two_terabytes_take_bounded_time(tmp_path: Path) -> None:
     raw, partition = make(tmp_path, OPTIONS["ours"], size=2 << 40)
     began = time.process_time()
-    used = used_extents(dense(raw), partition, "ext4")
+    used = used_of(dense(raw), partition)
     assert used is not None
     assert time.process_time() - began < 30, "expected about a second"

@@ -106,7 +106,6 @@ def test_no_password_in_a_file(tmp_path: Path, content: bytes, words: str) -> No
         ({"password-fd": ""}, BadUsage),
         ({"password-fd": "٣"}, BadUsage),
         ({"password-fd": "99999999999999999999"}, BadUsage),
-        ({"password-fd": "999"}, Refused),
         ({"password": "hunter2"}, BadUsage),
         ({"new-password": "hunter2"}, BadUsage),
         ({"password": "true", "password-file": "good"}, BadUsage),
@@ -121,6 +120,13 @@ def test_sources_that_cannot_be(tmp_path: Path, options: dict[str, str], kind: t
     with pytest.raises(kind) as caught:
         take_secrets(REKEY, options, tmp_path)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_descriptor_that_is_not_open(tmp_path: Path) -> None:
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    with pytest.raises(Refused):
+        take_secrets(REKEY, {"password-fd": str(free)}, tmp_path)
 
 
 def test_a_terminal_is_not_read_as_a_file(tmp_path: Path) -> None:
