@@ -53,18 +53,10 @@ def make(folder: Path, options: Sequence[str], size: int = 140 * MIB, start: int
         os.pwrite(file.fileno(), b"in front", 0)
         os.pwrite(file.fileno(), b"behind", start + size)
     kind = () if "-t" in options else ("-t", "ext4")
-    command = ["mkfs.ext4", "-q", "-F", *kind, *options, "-E", f"offset={start}", raw, f"{size // 1024}k"]
+    place = ("-E", f"offset={start}")
     if "-E" in options:
-        command = [
-            "mkfs.ext4",
-            "-q",
-            "-F",
-            *kind,
-            *options[:-1],
-            f"{options[-1]},offset={start}",
-            raw,
-            f"{size // 1024}k",
-        ]
+        options, place = options[:-2], ("-E", f"{options[-1]},offset={start}")
+    command = ["mkfs.ext4", "-q", "-F", *kind, *options, *place, raw, f"{size // 1024}k"]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     return raw, Partition(start, size)
 
