@@ -154,9 +154,15 @@ class Commands:
         return Output(process.returncode, stdout, stderr)
 
     def start(
-        self, program: str, *arguments: Word, stdin: int | IO[bytes], stderr: IO[bytes]
+        self,
+        program: str,
+        *arguments: Word,
+        stdin: int | IO[bytes],
+        stderr: int | IO[bytes],
+        stdout: int = subprocess.DEVNULL,
+        pass_fds: Sequence[int] = (),
     ) -> subprocess.Popen[bytes]:
-        """Start a process that serves us while we live; it inherits the held descriptors.
+        """Start a process that serves us while we live; it inherits the held descriptors and those of ``pass_fds``.
 
         It has its own session, so that Ctrl-C in a terminal reaches us alone and we can end in order. The caller
         waits for it within :func:`ended`. Raises ``Missing``.
@@ -166,9 +172,9 @@ class Commands:
             cwd="/",
             env=english(),
             stdin=stdin,
-            stdout=subprocess.DEVNULL,
+            stdout=stdout,
             stderr=stderr,
-            pass_fds=self.held(),
+            pass_fds=(*self.held(), *pass_fds),
             start_new_session=True,
         )
 

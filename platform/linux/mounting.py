@@ -12,6 +12,7 @@ from portunix_vdisk.platform.errors import Corrupt, Failed, Missing, Refused
 from portunix_vdisk.platform.linux import mounts, state
 from portunix_vdisk.platform.linux.attaching import Attaching
 from portunix_vdisk.platform.linux.facts import Facts, observe
+from portunix_vdisk.platform.linux.freezing import thaw_left
 from portunix_vdisk.platform.linux.mount_point import mount_point_of, open_mount_point
 from portunix_vdisk.platform.linux.processes import users_of
 from portunix_vdisk.platform.linux.state import SERVED, State
@@ -131,6 +132,7 @@ class Mounting(Attaching):
                 f"the disk is mounted in several places: {places}", hint="unmount the others with sudo umount"
             )
         for entry in reversed(facts.mounts):
+            thaw_left(facts.folder, entry.point)
             # A dead daemon or a filesystem that gave up takes nothing any more; what was synced before survives.
             if not facts.dead and not entry.failed:
                 self._write_out(entry.point)
