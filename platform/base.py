@@ -54,6 +54,19 @@ class ImageMap:
 
 
 @dataclass(frozen=True, slots=True)
+class OverlayMap:
+    """What an overlay holds in place of its image.
+
+    ``decided`` are start and end of all runs of guest-visible bytes that the image no longer counts for, ascending
+    and apart; ``extents`` what of these has data, in the overlay's file. The rest of them reads as zeros.
+    """
+
+    size: int
+    decided: tuple[tuple[int, int], ...]
+    extents: tuple[Extent, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Owner:
     """A numeric user and group."""
 
@@ -147,6 +160,12 @@ class Platform(Protocol):
     def check_image(self, path: Path, type: ImageType) -> None:
         """Check the container's own structures; raises ``Corrupt``."""
 
+    def make_overlay(self, overlay: Path, size: int) -> None:
+        """Create an overlay that changes nothing of a disk of ``size`` guest bytes, at a path where nothing is."""
+
+    def map_overlay(self, overlay: Path) -> OverlayMap:
+        """What a detached overlay holds. Raises ``Failed`` if it was not closed in order."""
+
     # filesystems --------------------------------------------------------------------------------------
 
     def make_filesystem(self, path: Path, fs: FileSystemType, *, label: str, uuid: str, owner: Owner) -> None:
@@ -174,6 +193,13 @@ class Platform(Protocol):
         ``server`` is a command that makes itself a daemon and by then listens for NBD at the Unix socket whose path is
         its last argument, added here; it ends with its last client. Its failure is what the attach program reports:
         a JSON object on its error output. A healthy attachment of this file is kept, and no server is started.
+        """
+
+    def attach_overlay(self, overlay: Path, image: Path, type: ImageType, partition: Partition) -> Attachment:
+        """Show the partition of an image as a block device that may be written to, while the image stays as it is.
+
+        What is written goes into the file ``overlay``; from here on that is what is mounted, trimmed, unmounted and
+        detached. Nobody else may write to the image meanwhile.
         """
 
     def mount(self, image: Path, fs: FileSystemType, mount_point: Path) -> Attachment:

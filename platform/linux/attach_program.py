@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     verbs = program.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
     explained = {
         "attach": "show the partition of an image as a block device",
-        "attach-served": "show the partition of a disk that a server offers as a block device, read-only",
+        "attach-served": "show the partition of a disk that a server offers as a block device",
         "mount": "mount an attached image",
         "unmount": "unmount an image; it stays attached",
         "detach": "unmount an image and take its block device away",
@@ -78,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
             added.add_argument("--length", required=True, type=_number, help="bytes of the partition")
         if verb == "attach-served":
             added.add_argument("--socket", required=True, type=Path, help="absolute path of the server's Unix socket")
+            added.add_argument("--writable", action="store_true", help="the server takes writes (default: read-only)")
         if verb == "attach":
             added.add_argument("--read-only", action="store_true", help="allow no writes")
             added.add_argument("--live", action="store_true", help="so that it can be exported while it is used")
@@ -117,7 +118,8 @@ def perform(mounting: Mounting, options: argparse.Namespace) -> dict[str, object
                 mounting.attach(image, options.type, partition, read_only=options.read_only, live=options.live)
             )
         case "attach-served":
-            return plain(mounting.attach_served(image, options.socket, Partition(options.start, options.length)))
+            partition = Partition(options.start, options.length)
+            return plain(mounting.attach_served(image, options.socket, partition, writable=options.writable))
         case "mount":
             return plain(mounting.mount(image, options.fs, options.mount_point))
         case "unmount":

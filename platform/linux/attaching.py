@@ -64,12 +64,18 @@ class Attaching:
                     self._bring_up(descriptor, key, wanted)
                 return self.present(key)
 
-    def attach_served(self, image: Path, socket_path: Path, partition: Partition) -> Attachment:
-        """Show the partition of the disk that the server at this socket offers; see :meth:`Platform.attach_served`."""
+    def attach_served(
+        self, image: Path, socket_path: Path, partition: Partition, *, writable: bool = False
+    ) -> Attachment:
+        """Show the partition of the disk that the server at this socket offers; see :meth:`Platform.attach_served`.
+
+        ``writable``: it takes writes, and keeps them in the file ``image``; see :meth:`Platform.attach_overlay`.
+        """
         with self.opened(image, read_only=True) as descriptor:
             key = state.key_of(os.fstat(descriptor))
             owner = self.caller.owner.uid
-            wanted = State(str(image), state.SERVED, partition.start, partition.length, read_only=True, owner=owner)
+            kind = state.OVERLAY if writable else state.SERVED
+            wanted = State(str(image), kind, partition.start, partition.length, not writable, owner)
             with self.locked(key, f"attach {display(str(image))}"):
                 if not self._already(key, wanted):
                     self._clear_replaced(image, key)
@@ -151,8 +157,8 @@ class Attaching:
             offset, backing = wanted.start, descriptor
             if not wanted.direct:
                 server = StorageDaemon(folder, self.commands)
-                if wanted.type == state.SERVED:
-                    daemon = server.start_served(descriptor, wanted.partition)
+                if wanted.type in (state.SERVED, state.OVERLAY):
+                    daemon = server.start_served(descriptor, wanted.partition, read_only=wanted.read_only)
                 else:
                     type = ImageType(wanted.type)
                     daemon = server.start(descriptor, type, wanted.partition, read_only=wanted.read_only)

@@ -13,7 +13,7 @@ from portunix_vdisk.platform.linux import loop, mounts, state
 from portunix_vdisk.platform.linux.loop import Loop
 from portunix_vdisk.platform.linux.mounts import MountEntry
 from portunix_vdisk.platform.linux.processes import ProcessIdentity, visible
-from portunix_vdisk.platform.linux.state import SERVED, State
+from portunix_vdisk.platform.linux.state import OVERLAY, SERVED, State
 from portunix_vdisk.platform.linux.storage_daemon import StorageDaemon
 
 _DELETED = " (deleted)"
@@ -53,7 +53,7 @@ class Facts:
             mount_point_made=self.state.mount_point_made and str(point) == self.state.mount_point,
             daemon_pid=self.daemon.pid if self.daemon else None,
             problem=self.problem,
-            server_pid=self.state.server_pid or None,
+            server_pid=self.state.server_pid if self.state.type == SERVED else None,
             live=self.state.live,
         )
 
@@ -148,9 +148,9 @@ def _problem(
 ) -> str:
     if known is None:
         return "the note about this attachment cannot be read"
-    noun = "the archive" if known.type == SERVED else "the image file"
+    noun = {SERVED: "the archive", OVERLAY: "the overlay"}.get(known.type, "the image file")
     if not server_lives(known):
-        return f"the process that reads the archive (pid {known.server_pid}) has died; nothing more can be read"
+        return f"the process that reads {noun} (pid {known.server_pid}) has died; nothing more can be read"
     try:
         replaced = state.key_of(Path(known.image).stat()) != key
     except (FileNotFoundError, NotADirectoryError):

@@ -15,13 +15,14 @@ from portunix_vdisk.platform.base import (
     HostTool,
     ImageMap,
     ImageType,
+    OverlayMap,
     Owner,
     Partition,
 )
 from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import Failed, Refused
 from portunix_vdisk.platform.home import calling_owner
-from portunix_vdisk.platform.linux import facts, filesystems, host, images, media, state
+from portunix_vdisk.platform.linux import facts, filesystems, host, images, media, overlays, state
 from portunix_vdisk.platform.linux.mount_point import Caller
 from portunix_vdisk.platform.linux.mounting import Mounting
 from portunix_vdisk.platform.linux.privilege import Privilege, attachment_of
@@ -67,6 +68,14 @@ class LinuxPlatform:
     def check_image(self, path: Path, type: ImageType) -> None:
         """See :class:`Platform`."""
         images.check_image(path, type)
+
+    def make_overlay(self, overlay: Path, size: int) -> None:
+        """See :class:`Platform`."""
+        overlays.make_overlay(self._commands, overlay, size)
+
+    def map_overlay(self, overlay: Path) -> OverlayMap:
+        """See :class:`Platform`."""
+        return overlays.map_overlay(self._commands, overlay)
 
     def _refuse_attached(self, path: Path) -> None:
         found = self.attachment(path)
@@ -116,6 +125,15 @@ class LinuxPlatform:
             if os.geteuid() == 0:
                 return _reported(lambda: self._root.attach_served(image, socket, partition))
             return attachment_of(self._verb("attach-served", image, f"--socket={socket}", *_place(partition)))
+
+    def attach_overlay(self, overlay: Path, image: Path, type: ImageType, partition: Partition) -> Attachment:
+        """See :class:`Platform`."""
+        overlay = overlay.absolute()
+        with overlays.served(self._commands, overlay, image.absolute(), type) as socket:
+            if os.geteuid() == 0:
+                return _reported(lambda: self._root.attach_served(overlay, socket, partition, writable=True))
+            words = (f"--socket={socket}", "--writable", *_place(partition))
+            return attachment_of(self._verb("attach-served", overlay, *words))
 
     def mount(self, image: Path, fs: FileSystemType, mount_point: Path) -> Attachment:
         """See :class:`Platform`."""

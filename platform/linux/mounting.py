@@ -15,7 +15,7 @@ from portunix_vdisk.platform.linux.facts import Facts, observe
 from portunix_vdisk.platform.linux.freezing import thaw_left
 from portunix_vdisk.platform.linux.mount_point import mount_point_of, open_mount_point
 from portunix_vdisk.platform.linux.processes import users_of
-from portunix_vdisk.platform.linux.state import SERVED, State
+from portunix_vdisk.platform.linux.state import OVERLAY, SERVED, State
 
 # noinit_itable: the kernel would write zeros over inode tables that are zeros already, for minutes after a mount.
 _OPTIONS = {FileSystemType.EXT4: "errors=remount-ro,noinit_itable"}
@@ -51,15 +51,17 @@ class Mounting(Attaching):
                     if note.type == SERVED:
                         self._mount_served(facts.loop.device, fs, place.descriptor, note)
                     else:
-                        self._mount(facts.loop.device, fs, place.descriptor, read_only=note.read_only)
+                        # Reading an overlay's folders must not make it another disk than the image.
+                        still = mounts.MS_NOATIME if note.type == OVERLAY else 0
+                        self._mount(facts.loop.device, fs, place.descriptor, still, read_only=note.read_only)
                 except BaseException:
                     state.write(facts.folder, note)
                     raise
             return self.present(facts.key)
 
     @staticmethod
-    def _mount(device: str, fs: FileSystemType, place: int, *, read_only: bool) -> None:
-        flags = mounts.MS_NOSUID | mounts.MS_NODEV | (mounts.MS_RDONLY if read_only else 0)
+    def _mount(device: str, fs: FileSystemType, place: int, more: int, *, read_only: bool) -> None:
+        flags = mounts.MS_NOSUID | mounts.MS_NODEV | more | (mounts.MS_RDONLY if read_only else 0)
         try:
             # By descriptor: nobody can put a symbolic link in the way after the folder was checked.
             mounts.mount(device, f"/proc/self/fd/{place}", fs.value, flags, _OPTIONS[fs])
@@ -99,7 +101,9 @@ class Mounting(Attaching):
         """Give the free blocks back to the host; see :meth:`Platform.trim`."""
         with self.held(image, "trim") as facts:
             # QEMU's VHD driver ignores discards, although the kernel reports them as done.
-            if facts is None or facts.state is None or facts.problem or facts.state.type != ImageType.IMG:
+            if facts is None or facts.state is None or facts.problem:
+                return 0
+            if facts.state.type not in (ImageType.IMG, OVERLAY):
                 return 0
             if not facts.mounts or facts.state.read_only:
                 return 0

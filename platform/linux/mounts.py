@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-MS_RDONLY, MS_NOSUID, MS_NODEV = 1, 2, 4
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOATIME = 1, 2, 4, 1024
 _UMOUNT_NOFOLLOW = 8
 _FITRIM = 0xC0185879
 _RANGE = struct.Struct("=QQQ")

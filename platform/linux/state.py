@@ -21,6 +21,8 @@ ROOT = Path("/run/portunix-vdisk")
 VERSION = 1
 SERVED = "nbd"
 """Type of an attachment whose disk comes from a server and not from an image file."""
+OVERLAY = "overlay"
+"""The same, and it may be written to: the server keeps what is written in the file, an overlay."""
 _LARGEST = 1 << 16
 
 
@@ -31,8 +33,8 @@ class State:
     ``owner`` is the user id of the person it was attached for; ``loop`` the name of the loop device (``loop3``), empty
     before there is one; ``daemon_pid`` and ``daemon_started`` identify the storage daemon, zero without one;
     ``mount_point`` is empty when not mounted. ``server_pid`` and ``server_started`` identify the process that reads the
-    disk out of the file, for the type :data:`SERVED`, otherwise zero. ``live``: a storage daemon that takes commands
-    stands between image and block device, so that the disk can be exported while it is used.
+    disk out of the file, for the types :data:`SERVED` and :data:`OVERLAY`, otherwise zero. ``live``: a storage daemon
+    that takes commands stands between image and block device, so that the disk can be exported while it is used.
     """
 
     image: str
@@ -83,7 +85,7 @@ def read(folder: Path) -> State | None:
         if found.pop("version") != VERSION:
             return None
         state = State(**found)
-        if state.type != SERVED:
+        if state.type not in (SERVED, OVERLAY):
             ImageType(state.type)
         Partition(int(state.start), int(state.length))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

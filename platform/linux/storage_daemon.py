@@ -58,12 +58,12 @@ class StorageDaemon:
         disk += [f"--chardev=socket,id=monitor,path={self.monitor},server=on,wait=off", "--monitor=chardev=monitor"]
         return self._start(disk, image, partition, common)
 
-    def start_served(self, connection: int, partition: Partition) -> ProcessIdentity:
-        """Show ``partition`` of the disk behind an open connection to an NBD server, read-only.
+    def start_served(self, connection: int, partition: Partition, *, read_only: bool) -> ProcessIdentity:
+        """Show ``partition`` of the disk behind an open connection to an NBD server.
 
         Raises ``Missing`` as :meth:`start` does, ``Failed`` where the server offers no such disk.
         """
-        common = "read-only=on"
+        common = "read-only=on" if read_only else "read-only=off,discard=unmap"
         disk = [f"--blockdev=driver=nbd,node-name={DISK},server.type=fd,server.str={connection},{common}"]
         return self._start(disk, connection, partition, common)
 
