@@ -6,7 +6,7 @@ command that continues or undoes it. The class decides the exit code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 
 
@@ -74,6 +74,21 @@ class Corrupt(VdiskError):
     """Data is not what its checksum says; exit code 5."""
 
     code = ExitCode.INTEGRITY
+
+
+class Incomplete(Corrupt):
+    """All was done that could be, but some data is not what its checksum says; exit code 5, and there is a result.
+
+    Args:
+        what: as for every error.
+        state: as for every error.
+        hint: as for every error.
+        result: the operation's result object, by its schema.
+    """
+
+    def __init__(self, what: str, state: str, hint: str, result: Mapping[str, object]) -> None:
+        super().__init__(what, state, hint)
+        self.result = result
 
 
 class Missing(VdiskError):

@@ -242,6 +242,7 @@ _RENDERERS: dict[str, Callable[[Object], list[str]]] = {
     "verify": render_archive.verify,
     "archive list": render_archive.archive_list,
     "archive prune": render_archive.archive_prune,
+    "archive repair": render_archive.archive_repair,
     "archive rekey": render_archive.archive_rekey,
     "doctor": _doctor,
     "archive mount": _archive_mount,

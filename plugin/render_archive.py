@@ -51,6 +51,23 @@ def archive_prune(result: Object) -> list[str]:
     return [f"{result['archive']}: {dropped}{sizes}; kept: {_numbers(result['generations'])}"]
 
 
+def archive_repair(result: Object) -> list[str]:
+    """What was mended, and what is lost."""
+    damaged, checked = result["damaged_chunks"], show_size(result["checked_bytes"])
+    if not damaged and not result["damaged_generations"]:
+        return [f"{result['archive']} is whole: every chunk, {checked}"]
+    ways = [(result["mended_in_place"], "mended in place"), (result["appended_chunks"], "appended")]
+    done = ", ".join(f"{count} {how}" for count, how in ways if count) or "none mended"
+    lines = [f"{result['archive']}: {damaged} damaged chunks, {done}"]
+    lines += [
+        f"lost: chunk at disk offset {one['offset']} of generation {_numbers(one['generations'])}"
+        for one in result["lost"]
+    ]
+    more = result["lost_chunks"] - len(result["lost"])
+    lines += [f"and {more} more"] if more else []
+    return [*lines, f"whole generations: {_numbers(result['whole_generations']) or 'none'}"]
+
+
 def archive_rekey(result: Object) -> list[str]:
     """That the password is another one."""
     return [f"{result['archive']} has its new password; copies made before still open with the former one"]

@@ -18,9 +18,9 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from portunix_vdisk.platform.errors import BadUsage, ExitCode, Interrupted, Refused, VdiskError
+from portunix_vdisk.platform.errors import BadUsage, ExitCode, Incomplete, Interrupted, Refused, VdiskError
 from portunix_vdisk.platform.home import Home, act_as_caller
 from portunix_vdisk.plugin import framing
 from portunix_vdisk.plugin.logs import worker_log
@@ -239,8 +239,10 @@ def _run(engine: Engine, request: rpc.Request, home: Home, listener: RemoteListe
     except VdiskError as error:
         story = traceback.format_exc()
         _note(story)
+        told = _result_of(error) if isinstance(error, Incomplete) else ""
         return rpc.Result(
             exit_code=error.code,
+            json=told,
             error=rpc.Error(
                 what=readable(error.what),
                 state=readable(error.state),
@@ -254,6 +256,10 @@ def _run(engine: Engine, request: rpc.Request, home: Home, listener: RemoteListe
         words = str(error).splitlines()
         what = f"{request.operation} failed unexpectedly: {type(error).__name__}" + (f": {words[0]}" if words else "")
         return _unexpected(what, story, home, request)
+
+
+def _result_of(error: Incomplete) -> str:
+    return json.dumps(readable_json(cast("Json", error.result)), allow_nan=False)
 
 
 def _unexpected(what: str, story: str, home: Home, request: rpc.Request) -> rpc.Result:

@@ -39,6 +39,20 @@ ARCHIVE_OPERATIONS: tuple[Operation, ...] = (
         ),
     ),
     Operation(
+        "archive repair",
+        "mend a damaged archive: write only what is damaged again, from where its content is found",
+        (
+            _ARCHIVE,
+            Parameter("from", Kind.TEXT, "disks, copies or other archives that may hold it", metavar="DISK|FILE"),
+            _BASE,
+            *PASSWORD,
+        ),
+        (
+            "portunix vdisk archive repair /media/usb/portable-dev.zip --from my-dev",
+            "portunix vdisk archive repair portable-dev.zip --from older.zip,my-dev",
+        ),
+    ),
+    Operation(
         "archive mount",
         "look into an archive without importing it: its files, for reading only",
         (

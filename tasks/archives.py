@@ -84,7 +84,9 @@ def verify_graph(session: Session, options: Mapping[str, str]) -> Graph:
         unlock_chain(session, archive, bases) if not quick else unlock(session, archive)
         return VerifyArchive(archive, quick, bases).run(ctx)
 
-    return _graph(session, "verify", archive, "read every chunk and compare it with its digest", verify, locks=())
+    return archive_graph(
+        session, "verify", archive, "read every chunk and compare it with its digest", verify, locks=()
+    )
 
 
 def prune_graph(session: Session, options: Mapping[str, str]) -> Graph:
@@ -102,7 +104,7 @@ def prune_graph(session: Session, options: Mapping[str, str]) -> Graph:
         assert isinstance(result, Mapping)
         return {**result, "dropped": list(dropped)}
 
-    return _graph(session, "archive prune", archive, "write the archive anew with fewer generations", pruned)
+    return archive_graph(session, "archive prune", archive, "write the archive anew with fewer generations", pruned)
 
 
 def rekey_graph(session: Session, options: Mapping[str, str]) -> Graph:
@@ -114,10 +116,10 @@ def rekey_graph(session: Session, options: Mapping[str, str]) -> Graph:
         set_password(session, archive, "new-password")
         return Rekey(archive).run(ctx)
 
-    return _graph(session, "archive rekey", archive, "give the archive another password", rekeyed)
+    return archive_graph(session, "archive rekey", archive, "give the archive another password", rekeyed)
 
 
-def _graph(
+def archive_graph(
     session: Session,
     operation: str,
     archive: Path,

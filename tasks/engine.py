@@ -24,6 +24,7 @@ from portunix_vdisk.steps.step import Json
 from portunix_vdisk.tasks import queries
 from portunix_vdisk.tasks.adapter import doit_tasks
 from portunix_vdisk.tasks.archive_mount import archive_mount_graph, archive_unmount_graph, unmount_anything_graph
+from portunix_vdisk.tasks.archive_repair import repair_graph
 from portunix_vdisk.tasks.archives import list_archive, prune_graph, rekey_graph, verify_graph
 from portunix_vdisk.tasks.compact_disk import compact_graph
 from portunix_vdisk.tasks.create_disk import abort_graph, create_graph
@@ -49,6 +50,7 @@ GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "verify": verify_graph,
     "archive prune": prune_graph,
     "archive rekey": rekey_graph,
+    "archive repair": repair_graph,
     "archive mount": archive_mount_graph,
     "archive unmount": archive_unmount_graph,
 }

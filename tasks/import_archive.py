@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from portunix_vdisk.platform.base import FileSystemType, ImageType
-from portunix_vdisk.platform.errors import BadUsage, Refused
+from portunix_vdisk.platform.errors import BadUsage, Corrupt, Refused
 from portunix_vdisk.platform.home import calling_owner
 from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.archive.documents import DiskFacts
 from portunix_vdisk.steps.archive.imports import Import, close_imports
+from portunix_vdisk.steps.archive.keys import WrongPassword
 from portunix_vdisk.steps.archive.layout import range_count
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.storage import whole_path
@@ -42,7 +44,7 @@ def import_graph(session: Session, options: Mapping[str, str]) -> Graph:
     archive, bases = _archive(session, options), bases_at(session, options)
     unlock_chain(session, archive, bases)
     generation = count_of(options["generation"], "generation") if "generation" in options else None
-    with ArchiveReader(archive, generation, bases=bases) as reader:
+    with offering_repair(archive), ArchiveReader(archive, generation, bases=bases) as reader:
         if reader.header.base is not None:
             reader.base()
         facts, root, archive_uuid = reader.index.disk, reader.index.root.hex(), reader.header.archive_uuid
@@ -82,7 +84,8 @@ def import_graph(session: Session, options: Mapping[str, str]) -> Graph:
     def stamped(step: Callable[[Context], Json]) -> Callable[[Context], Json]:
         def run(ctx: Context) -> Json:
             session.at_end(close_imports)
-            return stamp(step(ctx))
+            with offering_repair(archive):
+                return stamp(step(ctx))
 
         return run
 
@@ -132,6 +135,18 @@ def import_graph(session: Session, options: Mapping[str, str]) -> Graph:
         ),
         result=result,
     )
+
+
+@contextmanager
+def offering_repair(archive: Path) -> Iterator[None]:
+    """Say of a damaged archive what can be done."""
+    try:
+        yield
+    except Corrupt as error:
+        if isinstance(error, WrongPassword):
+            raise
+        hint = f"mend it: portunix vdisk archive repair {show_path(archive)} --from DISK-OR-FILE"
+        raise Corrupt(error.what, error.state, hint) from error
 
 
 def disk_name_in(session: Session, options: Mapping[str, str]) -> str:

@@ -203,7 +203,7 @@ LATER_OPERATIONS: dict[str, str] = {
     "snapshot": "snapshots",
     "restore": "snapshots",
     **dict.fromkeys(
-        (f"archive {verb}" for verb in ("merge", "repair")),
+        (f"archive {verb}" for verb in ("merge",)),
         "the archive's full version",
     ),
     "convert": "more image types",

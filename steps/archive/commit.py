@@ -57,7 +57,7 @@ def finish_update(archive: Path, poll: Callable[[], None] = lambda: None) -> boo
             extra = file.size - directory.end
             if exists(prepared):
                 with ArchiveFile(prepared) as next_file:
-                    begun, idle = _begun(file, directory, next_file), _is_idle(next_file)
+                    begun, idle = _begun(file, directory, next_file), _is_idle(next_file, directory)
     except OSError as error:
         raise Failed(f"cannot read {archive}: {error.strerror}") from error
     if begun:
@@ -73,10 +73,16 @@ def finish_update(archive: Path, poll: Callable[[], None] = lambda: None) -> boo
     return begun
 
 
-def _is_idle(next_file: ArchiveFile) -> bool:
-    """Whether an update that never came to be appended holds nothing to go on with: other keys, or nothing at all."""
+def _is_idle(next_file: ArchiveFile, directory: Directory) -> bool:
+    """Whether an update that never came to be appended holds nothing to go on with.
+
+    That is so for other keys, for replaced members, which belong to a generation that is there, and for nothing at all.
+    """
     try:
-        return never_begun(next_file) or bool(read_update(next_file).wipe)
+        if never_begun(next_file):
+            return True
+        update = read_update(next_file)
+        return bool(update.wipe) or update.generation in dict(numbered(directory.entries, "index"))
     except VdiskError:
         return False
 

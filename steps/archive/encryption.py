@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
+import zlib
 from collections.abc import Sequence
 from typing import Final, NoReturn, TypeAlias
 
@@ -24,13 +25,15 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from portunix_vdisk.platform.errors import Corrupt
-from portunix_vdisk.steps.archive.keys import MasterKey, uuid_bytes
+from portunix_vdisk.steps.archive.keys import TAG_LENGTH, MasterKey, uuid_bytes
 
 KEY_DOMAIN: Final = b"portunix-vdisk-archive/session-key/1\0"
 MEMBER_DOMAIN: Final = b"portunix-vdisk-archive/member/1\0"
 """What a key or a seal is for: none can pass for another, nor for one of another program."""
 SALT_LENGTH: Final = 32
 """Bytes of a session's salt."""
+_WITNESS: Final = 512
+"""Bytes in which a damaged member is compared: a sector."""
 _OUTSTANDING: Final = 4096
 """Numbers that may wait to be sealed; the oldest of more can't be sealed any longer."""
 
@@ -96,6 +99,32 @@ class SessionCipher:
             del self._given[number]
         data = plain if isinstance(plain, bytes | bytearray | memoryview) else b"".join(plain)
         return self._aead.encrypt(_nonce(number), data, self._bound(number, about))
+
+    def seal_again(self, number: int, plain: bytes, about: bytes, there: bytes, crc: int) -> bytes | None:
+        """What was sealed under this number before, if ``plain`` is what it was; None if it wasn't, or can't be told.
+
+        The same key, number and content make the same bytes, so nothing new becomes known with them. Other content
+        under a number that was used must never leave this process. So beside the CRC-32 that the directory has of the
+        sealed bytes, what damage left of them must bear witness: the tag, which depends on every byte, or most of the
+        rest.
+
+        Args:
+            number: the one that it had.
+            plain: what may have been sealed.
+            about: what it was bound to.
+            there: the sealed member as it lies in the file, with its damage.
+            crc: CRC-32 of the sealed member as it was.
+        """
+        if len(there) != len(plain) + TAG_LENGTH:
+            return None
+        sealed = self._aead.encrypt(_nonce(number), plain, self._bound(number, about))
+        if zlib.crc32(sealed) != crc:
+            return None
+        if sealed[-TAG_LENGTH:] == there[-TAG_LENGTH:]:
+            return sealed
+        blocks = range(0, len(sealed) - TAG_LENGTH, _WITNESS)
+        alike = sum(sealed[at : at + _WITNESS] == there[at : at + _WITNESS] for at in blocks)
+        return sealed if 2 * alike > len(blocks) else None
 
     def open(self, number: int, sealed: Buffer, about: bytes = b"") -> bytes:
         """Decrypt a member.

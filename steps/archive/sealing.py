@@ -75,6 +75,15 @@ class Vault:
         sealed = cipher.seal(number, (inner, payload), name.encode())
         return Record(name, Kind.SEALED, session, number, 0, bytes(32), len(sealed), zlib.crc32(sealed)), sealed
 
+    def seal_again(self, record: Record, piece: Piece, payload: bytes, there: bytes) -> bytes | None:
+        """The payload that this member had, if this is what it held; see :meth:`SessionCipher.seal_again`."""
+        cipher = self._ciphers.get(record.session)
+        inner = _INNER.pack(piece.kind, piece.offset, piece.length, piece.digest)
+        about = record.name.encode()
+        if cipher is None:
+            return None
+        return cipher.seal_again(record.offset, inner + payload, about, there, record.crc)
+
     def open(self, record: Record, sealed: bytes) -> tuple[Piece, bytes]:
         """What is in a sealed member. Raises ``Corrupt``."""
         cipher = self._ciphers.get(record.session)

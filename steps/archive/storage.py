@@ -135,6 +135,12 @@ class ArchiveFile(Closing):
             return False
         return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
 
+    def part_at(self, offset: int) -> tuple[int, int]:
+        """First byte and end of the volume in which a byte of the archive lies."""
+        number = bisect_right(self._starts, offset) - 1
+        start = self._starts[number]
+        return start, start + os.fstat(self._descriptors[number]).st_size
+
     def read(self, offset: int, length: int) -> bytes:
         parts: list[bytes] = []
         while length > 0:

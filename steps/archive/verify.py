@@ -87,5 +87,5 @@ def verify_chunks(reader: ArchiveReader, chunks: Sequence[Chunk], ctx: Context) 
     raise Corrupt(
         f"{reader.path} is damaged: {len(found)} of {len(chunks)} chunks: {names}{more}",
         state="everything else is whole",
-        hint="use another copy, or export again to another file",
+        hint=f"mend it: portunix vdisk archive repair {reader.path} --from DISK-OR-FILE; or use another copy",
     )

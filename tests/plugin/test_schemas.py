@@ -88,6 +88,15 @@ RESULTS: dict[str, Any] = {
         "generations": [3],
         "dropped": [1, 2],
     },
+    "archive repair": {
+        "archive": "/x.zip",
+        "archive_uuid": UUID,
+        "lost": [{"member": "chunks/1-000000000000.zst", "offset": 0, "length": 7, "generations": [1], "problem": "p"}],
+        "whole_generations": [2],
+        "damaged_generations": [1],
+        **dict.fromkeys(("checked_bytes", "damaged_chunks", "mended_in_place", "appended_chunks"), 7),
+        **dict.fromkeys(("lost_chunks", "written_bytes"), 7),
+    },
     "archive rekey": {"archive": "/x.zip", "archive_uuid": UUID},
     "import": {
         "disk": DISK,

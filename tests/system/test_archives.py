@@ -135,3 +135,31 @@ def test_a_delta_needs_its_base(filled: Machine) -> None:
     missing = filled.vdisk("import", "tuesday.zip", "--name", "other", check=4)
     assert "monday.zip" in missing.err and "--base" in missing.err
     filled.vdisk("import", "tuesday.zip", "--name", "other", "--base", "elsewhere.zip")
+
+
+def spoil(archive: Path, seed: int = 0) -> None:
+    """Damage the largest member."""
+    with zipfile.ZipFile(archive) as opened:
+        place = max(opened.infolist(), key=lambda one: one.file_size).header_offset
+    with archive.open("r+b") as file:
+        file.seek(place + 100_000)
+        file.write(noise(512, seed))
+
+
+def test_a_damaged_archive_is_repaired_from_its_disk(filled: Machine) -> None:
+    filled.vdisk("export", "--disk", "my-dev", "--output", "a.zip")
+    archive = filled.folder / "a.zip"
+    before = archive.read_bytes()
+    spoil(archive)
+    refused = filled.vdisk("import", "a.zip", "--name", "x", check=5)
+    assert "archive repair" in refused.err
+    nothing = filled.vdisk("archive", "repair", "a.zip", "--json", check=5)
+    assert nothing.result["lost_chunks"] == 1 and "--from" in nothing.json["error"]["hint"]
+    mended = filled.vdisk("archive", "repair", "a.zip", "--from", "my-dev")
+    assert "1 damaged chunks, 1 mended in place" in mended.out
+    assert archive.read_bytes() == before
+    assert "is whole" in filled.vdisk("archive", "repair", "a.zip").out
+    assert "itself" in filled.vdisk("archive", "repair", "a.zip", "--from", "a.zip", check=4).err
+    filled.vdisk("archive", "repair", "a.zip", "--from", "nobody", check=3)
+    filled.vdisk("import", "a.zip", "--name", "x")
+    assert files_of(filled, "x") == {"first": noise(3_000_000, 1)}
