@@ -93,6 +93,7 @@ class Attachment:
     :meth:`Platform.repair` and detaching are allowed. ``server_pid`` is the process that reads the disk out of
     ``image``, for one attached with :meth:`Platform.attach_served`, whether it still lives or not; otherwise None.
     ``live``: what is written goes through a process that can keep the present content readable meanwhile.
+    ``label``: which of several states of a file's disk is shown, see :meth:`Platform.attach_served`.
     """
 
     image: Path
@@ -104,6 +105,7 @@ class Attachment:
     problem: str = ""
     server_pid: int | None = None
     live: bool = False
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +189,15 @@ class Platform(Protocol):
         ``live``: so that it can be exported while it is used; some types always are, and it costs some speed.
         """
 
-    def attach_served(self, image: Path, partition: Partition, server: Sequence[str]) -> Attachment:
+    def attach_served(
+        self, image: Path, partition: Partition, server: Sequence[str], *, label: str = "", secret: bytes = b""
+    ) -> Attachment:
         """Show a partition of the disk that a server reads out of the file ``image`` as a block device, read-only.
 
         ``server`` is a command that makes itself a daemon and by then listens for NBD at the Unix socket whose path is
         its last argument, added here; it ends with its last client. Its failure is what the attach program reports:
-        a JSON object on its error output. A healthy attachment of this file is kept, and no server is started.
+        a JSON object on its error output. It reads ``secret`` from its standard input. A healthy attachment of this
+        file under the same ``label`` (at most 64 printable ASCII characters) is kept, and no server is started.
         """
 
     def attach_overlay(self, overlay: Path, image: Path, type: ImageType, partition: Partition) -> Attachment:

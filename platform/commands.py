@@ -178,8 +178,8 @@ class Commands:
             start_new_session=True,
         )
 
-    def launch(self, program: str, *arguments: Word, pass_fds: Sequence[int] = ()) -> None:
-        """Run a program that makes itself a daemon, and wait until it has done so.
+    def launch(self, program: str, *arguments: Word, pass_fds: Sequence[int] = (), input: bytes = b"") -> None:
+        """Run a program that makes itself a daemon, and wait until it has done so; ``input`` is what it reads.
 
         The daemon gets its own session and only the descriptors of ``pass_fds``: the held ones are operation locks,
         which must not live as long as it does. Raises ``Missing``, ``ToolFailed``.
@@ -189,14 +189,14 @@ class Commands:
             [self.need(program), *words],
             cwd="/",
             env=english(),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if input else subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             pass_fds=tuple(pass_fds),
             start_new_session=True,
         )
         with ended(process):
-            _, stderr = process.communicate()
+            _, stderr = process.communicate(input or None)
         if process.returncode:
             raise ToolFailed((program, *map(display, words)), process.returncode, display(stderr[-4000:]))
 

@@ -118,7 +118,7 @@ def _archive_mount(result: Object) -> list[str]:
     already = "" if result["changed"] else "already "
     return [
         f"{result['archive']} is {already}mounted at {result['mount_point']}, read-only: "
-        f"disk {result['disk']}, {result['size']}, {result['file_system']}",
+        f"disk {result['disk']}, {result['size']}, {result['file_system']}, generation {result['generation']}",
         f"when done: portunix vdisk unmount {result['mount_point']}",
     ]
 

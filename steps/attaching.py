@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from portunix_vdisk.platform.base import FileSystemType, ImageType, Partition
@@ -27,15 +27,20 @@ class AttachImage:
 
 @dataclass(frozen=True, slots=True)
 class AttachServed:
-    """Show the partition of the disk inside a file as a block device, read-only; ``server`` is what reads it."""
+    """Show the partition of the disk inside a file as a block device, read-only; ``server`` is what reads it.
+
+    ``label`` tells which state of the disk is shown; ``secret`` is what the server reads from its standard input.
+    """
 
     image: Path
     partition: Partition
     server: tuple[str, ...]
+    label: str = ""
+    secret: bytes = field(default=b"", compare=False, repr=False)
 
     def run(self, ctx: Context) -> Json:
         """Result: the device. Raises ``Refused``, ``Missing``, ``ToolFailed``, and what the server reports."""
-        held = ctx.platform.attach_served(self.image, self.partition, self.server)
+        held = ctx.platform.attach_served(self.image, self.partition, self.server, label=self.label, secret=self.secret)
         return {"device": held.device}
 
 

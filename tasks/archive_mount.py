@@ -12,17 +12,20 @@ from pathlib import Path
 
 from portunix_vdisk.platform.base import Attachment, FileSystemType
 from portunix_vdisk.platform.errors import Missing, NotFound, Refused, VdiskError
+from portunix_vdisk.steps.archive.bases import base_chain
 from portunix_vdisk.steps.archive.documents import DiskFacts
-from portunix_vdisk.steps.archive.random_access import open_archive
+from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.attaching import AttachServed, DetachImage, MountImage, UnmountImage
 from portunix_vdisk.steps.names import suggest_name
 from portunix_vdisk.steps.sizes import show_size
 from portunix_vdisk.steps.step import Context, Json
+from portunix_vdisk.tasks.archives import bases_at, count_of
 from portunix_vdisk.tasks.describe import show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
 from portunix_vdisk.tasks.mount_disk import unmount_graph
 from portunix_vdisk.tasks.serve_archive import command_of
 from portunix_vdisk.tasks.session import Session
+from portunix_vdisk.tasks.unlocking import keys_of, unlock_chain
 
 
 def archive_mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
@@ -31,14 +34,18 @@ def archive_mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
     Raises what opening the archive raises; ``Missing`` for a filesystem that we cannot mount.
     """
     archive = Path(os.path.realpath(session.absolute(options["archive"])))
-    with open_archive(archive) as reader:
-        disk = reader.index.disk
+    bases = bases_at(session, options)
+    unlock_chain(session, archive, bases)
+    asked = count_of(options["generation"], "generation") if "generation" in options else None
+    with ArchiveReader(archive, asked, bases=bases) as reader:
+        disk, generation = reader.index.disk, reader.index.generation
+    label = f"generation {generation}"
     file_system = _file_system(disk)
     wanted = session.absolute(options["mountpoint"]).resolve() if "mountpoint" in options else None
 
     def attached(values: Values) -> bool:
         held = session.platform.attachment(archive)
-        return held is not None and held.server_pid is not None and not held.problem
+        return held is not None and held.server_pid is not None and not held.problem and held.label == label
 
     def mounted(values: Values) -> bool:
         held = session.platform.attachment(archive)
@@ -50,7 +57,14 @@ def archive_mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
         if held is not None and held.problem:
             ctx.warn(f"{show_path(archive)}: {held.problem}; it is mounted anew")
             DetachImage(held.image).run(ctx)
-        return AttachServed(archive, disk.partition, command_of(archive, session.home)).run(ctx)
+        elif held is not None and held.label != label:
+            raise Refused(
+                f"{show_path(archive)} is mounted already: {held.label} of it",
+                state="nothing was changed",
+                hint="portunix vdisk archive unmount it first",
+            )
+        server = command_of(archive, generation, bases, session.home)
+        return AttachServed(archive, disk.partition, server, label, keys_of(base_chain(archive, bases))).run(ctx)
 
     def mount(ctx: Context) -> Json:
         held = session.platform.attachment(archive)
@@ -73,6 +87,7 @@ def archive_mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
         held = session.platform.attachment(archive)
         return {
             "archive": show_path(archive),
+            "generation": generation,
             "disk": disk.name,
             "uuid": disk.uuid,
             "size": show_size(disk.size),

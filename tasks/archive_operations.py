@@ -65,9 +65,13 @@ ARCHIVE_OPERATIONS: tuple[Operation, ...] = (
                 metavar="MOUNTPOINT",
                 also_option=True,
             ),
+            Parameter("generation", Kind.TEXT, "an older state of the archive (default: the newest)", metavar="N"),
+            _BASE,
+            *PASSWORD,
         ),
         (
             "portunix vdisk archive mount portable-dev.zip /mnt/look",
+            "portunix vdisk archive mount portable-dev.zip /mnt/look --generation 3",
             "portunix vdisk archive mount portable-dev.zip",
         ),
     ),

@@ -1,7 +1,8 @@
-"""The process behind a mounted archive: ``python -m portunix_vdisk.tasks.serve_archive ARCHIVE LOG SOCKET``.
+"""The process behind a mounted archive; its arguments: ``ARCHIVE GENERATION LOG BASE … SOCKET``.
 
 It makes itself a daemon, opens the archive with the rights of the person, and serves the disk in it over NBD to the one
-client that comes to the socket: the storage daemon that root runs. It ends with that client, or if none comes.
+client that comes to the socket: the storage daemon that root runs. It ends with that client, or if none comes. Keys of
+encrypted archives come over its standard input.
 Whoever started it waits until it listens; a failure before that is reported on the error output.
 """
 
@@ -18,9 +19,12 @@ from typing import NoReturn
 
 from portunix_vdisk.platform.errors import ExitCode, Failed, VdiskError
 from portunix_vdisk.platform.home import Home
+from portunix_vdisk.platform.memory import keep_memory_private
 from portunix_vdisk.platform.nbd_server import NbdServer, listen
 from portunix_vdisk.platform.reports import report_of
-from portunix_vdisk.steps.archive.random_access import disk_of, open_archive
+from portunix_vdisk.steps.archive.random_access import disk_of
+from portunix_vdisk.steps.archive.reader import ArchiveReader
+from portunix_vdisk.tasks.unlocking import take_keys
 
 _PATIENCE = 60.0
 """Seconds that the client has to come: root's password may have to be typed first."""
@@ -28,20 +32,24 @@ _LARGEST_LOG = 1 << 20
 _REPORT = 1 << 16
 
 
-def command_of(archive: Path, home: Home) -> tuple[str, ...]:
+def command_of(archive: Path, generation: int, bases: Sequence[Path], home: Home) -> tuple[str, ...]:
     """The command line that serves an archive; the socket's path is still to be added."""
     log = home.logs / "vdisk-archive-mounts.log"
     # -P: nothing in the working folder may shadow a module.
-    return (sys.executable, "-P", "-m", "portunix_vdisk.tasks.serve_archive", str(archive), str(log))
+    words = (str(archive), str(generation), str(log), *map(str, bases))
+    return (sys.executable, "-P", "-m", "portunix_vdisk.tasks.serve_archive", *words)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Start the daemon and wait until it listens; the exit code."""
-    archive, log, socket = map(Path, arguments)
+    archive, generation, log, *bases, socket = arguments
+    keep_memory_private()
+    take_keys(sys.stdin.buffer.read())
     hear, tell = os.pipe()
     if os.fork() == 0:
         os.close(hear)
-        _daemon(archive, log, socket, tell)
+        task = (Path(archive), int(generation), tuple(map(Path, bases)))
+        _daemon(task, Path(log), Path(socket), tell)
     os.close(tell)
     report = os.read(hear, _REPORT)  # it is written at once, and shorter than a pipe holds
     if report == b"ready":
@@ -50,8 +58,9 @@ def main(arguments: Sequence[str]) -> int:
     return ExitCode.FAILED
 
 
-def _daemon(archive: Path, log: Path, socket: Path, tell: int) -> NoReturn:
+def _daemon(task: tuple[Path, int, tuple[Path, ...]], log: Path, socket: Path, tell: int) -> NoReturn:
     waiting = True
+    archive = task[0]
 
     def report(data: bytes) -> None:
         nonlocal waiting
@@ -70,7 +79,7 @@ def _daemon(archive: Path, log: Path, socket: Path, tell: int) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         _into_log(log)
-        serve(archive, socket, lambda: report(b"ready"))
+        serve(*task, socket, lambda: report(b"ready"))
     except VdiskError as error:
         _note(archive, str(error))
         report(report_of(error).encode())
@@ -82,9 +91,9 @@ def _daemon(archive: Path, log: Path, socket: Path, tell: int) -> NoReturn:
     os._exit(ExitCode.DONE)
 
 
-def serve(archive: Path, socket: Path, ready: Callable[[], None]) -> None:
+def serve(archive: Path, generation: int, bases: Sequence[Path], socket: Path, ready: Callable[[], None]) -> None:
     """Serve until the client has gone. Raises what opening the archive raises; ``OSError`` for the socket."""
-    with open_archive(archive) as reader, disk_of(reader) as disk:
+    with ArchiveReader(archive, generation, bases=bases) as reader, disk_of(reader) as disk:
         server = NbdServer(listen(socket), disk.size, disk.read, log=lambda text: _note(archive, text))
         signal.signal(signal.SIGTERM, lambda *_: server.stop())
         _note(archive, "served")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from portunix_vdisk.steps.archive.bases import base_chain
-from portunix_vdisk.steps.archive.keyring import add_key, forget_keys, has_key, set_new_password
+from portunix_vdisk.steps.archive.keyring import add_key, forget_keys, has_key, key_of, set_new_password
 from portunix_vdisk.steps.archive.keys import MasterKey
 from portunix_vdisk.steps.archive.unlock import read_header, read_lock
 from portunix_vdisk.tasks.describe import show_path
@@ -31,6 +31,20 @@ def unlock_chain(session: Session, archive: Path, bases: Sequence[Path] = ()) ->
     """The same for an archive and all that it is a delta against."""
     for path in base_chain(archive, bases):
         unlock(session, path)
+
+
+def keys_of(archives: Sequence[Path]) -> bytes:
+    """The keys of unlocked archives, for :func:`take_keys` in a process of ours: never anywhere but in a pipe."""
+    headers = {header.archive_uuid: path for path in archives if (header := read_header(path)).encrypted}
+    lines = [f"{uuid} {key_of(uuid, path).secret().hex()}\n" for uuid, path in headers.items()]
+    return "".join(lines).encode()
+
+
+def take_keys(lines: bytes) -> None:
+    """Make archives readable in this process."""
+    for line in lines.decode().splitlines():
+        uuid, _, secret = line.partition(" ")
+        add_key(uuid, MasterKey(bytes.fromhex(secret)))
 
 
 def set_password(session: Session, archive: Path, name: str = "password") -> None:

@@ -41,6 +41,12 @@ def _number(text: str) -> int:
     return int(text)
 
 
+def _label(text: str) -> str:
+    if not re.fullmatch(r"[ -~]{0,64}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is longer than 64 characters, or not printable ASCII")
+    return text
+
+
 def _owner(text: str) -> Owner:
     if not re.fullmatch(r"[0-9]{1,10}:[0-9]{1,10}", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"{text!r} is not UID:GID")
@@ -79,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
         if verb == "attach-served":
             added.add_argument("--socket", required=True, type=Path, help="absolute path of the server's Unix socket")
             added.add_argument("--writable", action="store_true", help="the server takes writes (default: read-only)")
+            added.add_argument("--label", default="", type=_label, help="which state of the disk it is")
         if verb == "attach":
             added.add_argument("--read-only", action="store_true", help="allow no writes")
             added.add_argument("--live", action="store_true", help="so that it can be exported while it is used")
@@ -119,7 +126,8 @@ def perform(mounting: Mounting, options: argparse.Namespace) -> dict[str, object
             )
         case "attach-served":
             partition = Partition(options.start, options.length)
-            return plain(mounting.attach_served(image, options.socket, partition, writable=options.writable))
+            how = {"writable": options.writable, "label": options.label}
+            return plain(mounting.attach_served(image, options.socket, partition, **how))
         case "mount":
             return plain(mounting.mount(image, options.fs, options.mount_point))
         case "unmount":
@@ -145,6 +153,7 @@ def plain(found: Attachment) -> dict[str, object]:
         "daemon_pid": found.daemon_pid,
         "problem": found.problem,
         "server_pid": found.server_pid,
+        "label": found.label,
         "live": found.live,
     }
 

@@ -65,7 +65,7 @@ class Attaching:
                 return self.present(key)
 
     def attach_served(
-        self, image: Path, socket_path: Path, partition: Partition, *, writable: bool = False
+        self, image: Path, socket_path: Path, partition: Partition, *, writable: bool = False, label: str = ""
     ) -> Attachment:
         """Show the partition of the disk that the server at this socket offers; see :meth:`Platform.attach_served`.
 
@@ -75,7 +75,7 @@ class Attaching:
             key = state.key_of(os.fstat(descriptor))
             owner = self.caller.owner.uid
             kind = state.OVERLAY if writable else state.SERVED
-            wanted = State(str(image), kind, partition.start, partition.length, not writable, owner)
+            wanted = State(str(image), kind, partition.start, partition.length, not writable, owner, label=label)
             with self.locked(key, f"attach {display(str(image))}"):
                 if not self._already(key, wanted):
                     self._clear_replaced(image, key)
@@ -90,11 +90,7 @@ class Attaching:
         if facts is None:
             return False
         if facts.state is not None and facts.loop is not None and not facts.problem:
-            if (facts.state.type, facts.state.partition, facts.state.read_only) == (
-                wanted.type,
-                wanted.partition,
-                wanted.read_only,
-            ):
+            if _what(facts.state) == _what(wanted):
                 if wanted.live and facts.state.direct:
                     raise Refused(
                         f"the image is already attached as {facts.loop.device}, and not with --live",
@@ -263,3 +259,8 @@ class Attaching:
         if found is None or found.problem:
             raise Failed(f"the disk did not stay attached: {found.problem if found else 'its state is gone'}")
         return found
+
+
+def _what(note: State) -> tuple[object, ...]:
+    """What is shown, and how: two attachments that agree in it are the same to whoever uses them."""
+    return note.type, note.partition, note.read_only, note.label

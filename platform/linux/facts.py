@@ -55,6 +55,7 @@ class Facts:
             problem=self.problem,
             server_pid=self.state.server_pid if self.state.type == SERVED else None,
             live=self.state.live,
+            label=self.state.label,
         )
 
     @property

@@ -115,16 +115,19 @@ class LinuxPlatform:
         mode = [*(["--read-only"] if read_only else []), *(["--live"] if live else [])]
         return attachment_of(self._verb("attach", image, f"--type={type}", *_place(partition), *mode))
 
-    def attach_served(self, image: Path, partition: Partition, server: Sequence[str]) -> Attachment:
+    def attach_served(
+        self, image: Path, partition: Partition, server: Sequence[str], *, label: str = "", secret: bytes = b""
+    ) -> Attachment:
         """See :class:`Platform`."""
         image = image.absolute()
         found = self.attachment(image)
-        if found is not None and found.server_pid and not found.problem:
+        if found is not None and found.server_pid and not found.problem and found.label == label:
             return found
-        with started(self._commands, server) as socket:
+        with started(self._commands, server, secret) as socket:
             if os.geteuid() == 0:
-                return _reported(lambda: self._root.attach_served(image, socket, partition))
-            return attachment_of(self._verb("attach-served", image, f"--socket={socket}", *_place(partition)))
+                return _reported(lambda: self._root.attach_served(image, socket, partition, label=label))
+            place = (f"--socket={socket}", f"--label={label}", *_place(partition))
+            return attachment_of(self._verb("attach-served", image, *place))
 
     def attach_overlay(self, overlay: Path, image: Path, type: ImageType, partition: Partition) -> Attachment:
         """See :class:`Platform`."""

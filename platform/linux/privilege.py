@@ -139,4 +139,5 @@ def attachment_of(found: dict[str, object]) -> Attachment:
         problem=str(found["problem"]),
         server_pid=server if isinstance(server, int) else None,
         live=found.get("live") is True,
+        label=str(found.get("label", "")),
     )

@@ -20,8 +20,8 @@ from portunix_vdisk.platform.reports import error_in
 
 
 @contextmanager
-def started(commands: Commands, server: Sequence[str]) -> Iterator[Path]:
-    """Start a server and give the socket at which it listens. If the context fails, it ends.
+def started(commands: Commands, server: Sequence[str], secret: bytes = b"") -> Iterator[Path]:
+    """Start a server, which reads ``secret``, and give the socket at which it listens. If the context fails, it ends.
 
     Raises what the server reports, and ``Missing``.
     """
@@ -29,7 +29,7 @@ def started(commands: Commands, server: Sequence[str]) -> Iterator[Path]:
     path = folder / "nbd"
     try:
         try:
-            commands.launch(*server, str(path))
+            commands.launch(*server, str(path), input=secret)
         except ToolFailed as error:
             raise error_in(error.output) or error from error
         try:

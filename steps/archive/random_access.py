@@ -12,7 +12,6 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from portunix_vdisk.platform.errors import Failed
@@ -160,14 +159,6 @@ class RandomAccess(Closing, Generic[Piece]):
         while self._kept_bytes > self._cache and len(self._kept) > 1:
             _, gone = self._kept.popitem(last=False)
             self._kept_bytes -= len(gone)
-
-
-def open_archive(path: Path) -> ArchiveReader:
-    """The reader of an archive that is to be looked into. Raises what :class:`ArchiveReader` raises.
-
-    The one place where it is opened for that.
-    """
-    return ArchiveReader(path)
 
 
 def disk_of(reader: ArchiveReader) -> RandomAccess[Chunk]:

@@ -185,7 +185,7 @@ def test_a_server_whose_client_does_not_come_is_sent_away(
     (short / "raw").write_bytes(bytes(1 << 20))
     met: list[Path] = []
 
-    def fail(image: Path, path: Path, partition: object) -> None:
+    def fail(image: Path, path: Path) -> None:
         met.append(path)
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(path))
@@ -194,7 +194,9 @@ def test_a_server_whose_client_does_not_come_is_sent_away(
         raise Refused("no")
 
     platform = LinuxPlatform()
-    monkeypatch.setattr(type(platform._root), "attach_served", lambda self, *words: fail(*words))
+    monkeypatch.setattr(
+        type(platform._root), "attach_served", lambda self, image, path, *rest, **how: fail(image, path)
+    )
     with pytest.raises(Refused, match="no"):
         platform.attach_served(file, PARTITION, (sys.executable, "-c", _DAEMON.replace("RAW", str(short / "raw"))))
     socket_path, process = met

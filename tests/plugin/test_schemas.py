@@ -108,6 +108,7 @@ RESULTS: dict[str, Any] = {
     },
     "archive mount": {
         "archive": "/x.zip",
+        "generation": 2,
         "disk": "my-dev",
         "uuid": UUID,
         "size": "20.0 GB",

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from machine import BIN, Machine
 
+from portunix_vdisk.platform.linux.machine import LinuxPlatform
+
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
@@ -20,6 +22,10 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     for disk in made.vdisk("list", "--json", check=None).json["result"]["disks"]:
         if disk["device"] or disk["problem"]:
             made.vdisk("unmount", disk["name"], check=None)
+    platform = LinuxPlatform()
+    for held in list(platform.attachments()):
+        if held.server_pid is not None and held.image.is_relative_to(tmp_path):
+            platform.detach(held.image)
     made.run(BIN / "portunix", "plugin", "stop", "vdisk")
     leftovers = sorted((home / "vdisk" / "run").rglob("*")) if home.exists() else []
     assert [path for path in leftovers if not path.is_dir()] == []

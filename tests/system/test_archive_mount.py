@@ -8,60 +8,21 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from looking import archived, assert_nothing_left, mounted
 from machine import BIN, Machine
 from person import person
-from trees import facts, grow
+from trees import facts
 
-from portunix_vdisk.platform.linux import loop, mounts, state
-from portunix_vdisk.platform.linux.machine import LinuxPlatform
+from portunix_vdisk.platform.linux import state
 from portunix_vdisk.platform.linux.processes import start_time
-from portunix_vdisk.steps.archive.random_access import open_archive
+from portunix_vdisk.steps.archive.reader import ArchiveReader
 
 CHUNK = 4 << 20
 PAGE = 4096
-
-
-@pytest.fixture(autouse=True)
-def tidy(tmp_path: Path) -> Iterator[None]:
-    """What a failed test leaves mounted is taken away, so that only that test fails."""
-    yield
-    platform = LinuxPlatform()
-    for held in list(platform.attachments()):
-        if held.server_pid is not None and held.image.is_relative_to(tmp_path):
-            platform.detach(held.image)
-
-
-def archived(machine: Machine, big: int = 0) -> Path:
-    """An archive with a tree in it, and a file of ``big`` random bytes."""
-    grow(machine.folder / "src")
-    if big:
-        with (machine.folder / "src" / "big").open("wb") as file:
-            for _ in range(big // CHUNK):
-                file.write(os.urandom(CHUNK))
-    machine.vdisk("create", "--name", "my-dev", "--size", "512MB")
-    machine.vdisk("mount", "my-dev", "mnt")
-    machine.vdisk("sync", "--source", "src", "--target", "mnt/app")
-    machine.vdisk("unmount", "mnt")
-    machine.vdisk("export", "--disk", "my-dev", "--output", "a.zip")
-    return machine.folder / "a.zip"
-
-
-def mounted(machine: Machine, *words: str | Path) -> dict[str, Any]:
-    return machine.vdisk("archive", "mount", *words, "--json").result
-
-
-def assert_nothing_left(machine: Machine, archive: Path, server: int) -> None:
-    assert start_time(server) is None, "the server still runs"
-    assert not any(str(entry.point).startswith(str(machine.folder)) for entry in mounts.mounted())
-    key = state.key_of(archive.stat())
-    assert not (state.ROOT / key).exists()
-    assert not any(f"/{key}/" in found.backing for found in loop.loops())
-    assert list(Path("/tmp").glob("portunix-archive-*")) == []
 
 
 def test_an_archive_is_looked_into(machine: Machine) -> None:
@@ -170,7 +131,7 @@ def test_a_damaged_chunk_is_an_error_for_the_file_in_it_and_for_nothing_else(mac
     archive = archived(machine, 12 * CHUNK)
     whole = facts(machine.folder / "src")
     content = (machine.folder / "src" / "big").read_bytes()
-    with open_archive(archive) as reader:
+    with ArchiveReader(archive) as reader:
         start = reader.index.disk.partition.start
         plain = {chunk.offset: reader.plain(chunk) for chunk in reader.index.chunks}
         # A chunk that is nothing but a piece of the big file.
