@@ -18,5 +18,5 @@ def task_disks() -> Iterator[dict[str, object]]:
 
 
 def task_bench() -> dict[str, object]:
-    """Measure against cp -a and tar | zstd, and write the table that README quotes."""
+    """Measure beside what a person would use instead; the table that README quotes."""
     return {"actions": [[sys.executable, "tests/bench/bench.py"]], "verbosity": 2, "uptodate": [False]}
