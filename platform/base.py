@@ -109,6 +109,30 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The content of a disk at one moment, readable while the disk goes on being used.
+
+    ``size`` is the disk's in bytes; ``extents`` are start and end of all that may be other than zeros, ascending;
+    ``place`` is the Unix socket of an NBD server where ``served``, otherwise a file. ``waited``: seconds that programs
+    which wrote to the disk had to wait for it.
+    """
+
+    uuid: str
+    size: int
+    extents: tuple[tuple[int, int], ...]
+    place: Path
+    served: bool
+    waited: float
+
+
+class SnapshotReader(Protocol):
+    """A snapshot, opened. Usable from several threads."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` with the bytes at ``offset``. Raises ``Failed``, also when the snapshot broke."""
+
+
+@dataclass(frozen=True, slots=True)
 class HostTool:
     """A program or privilege of the host, for ``doctor``."""
 
@@ -221,6 +245,20 @@ class Platform(Protocol):
 
     def repair(self, image: Path, type: ImageType, partition: Partition, fs: FileSystemType) -> list[str]:
         """Clear away stale or dead pieces of an attachment and check image and filesystem; says what was done."""
+
+    def take_snapshot(self, image: Path, room: Path) -> Snapshot:
+        """Keep the content that a disk mounted for writing has now; the image itself goes on having the newest.
+
+        Programs that write to it wait for a moment. A snapshot that was there before is dropped. ``room`` is a folder
+        of the caller's for what gets overwritten: where it fills up, the snapshot breaks and nothing else. Raises
+        ``Refused`` where that is not possible, ``Failed`` where it was possible and went wrong.
+        """
+
+    def open_snapshot(self, snapshot: Snapshot) -> AbstractContextManager[SnapshotReader]:
+        """Open it for reading, once."""
+
+    def drop_snapshot(self, image: Path) -> None:
+        """Take the snapshot of an image away, if there is one."""
 
     # the host -----------------------------------------------------------------------------------------
 

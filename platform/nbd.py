@@ -12,12 +12,15 @@ import os
 import socket
 import struct
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from portunix_vdisk.platform import nbd_protocol as protocol
 from portunix_vdisk.platform.errors import Failed
 
 _LARGEST_OPTION_REPLY = 1 << 16
+_IN_FLIGHT = 64
+"""Requests that are sent before the first answer is read: few enough that both sides' buffers hold them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,20 @@ class NbdClient:
             parts.append(self._request(protocol.READ, offset + start, count, wanted=count))
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def read_into(self, offset: int, buffer: memoryview, unit: int) -> None:
+        """Fill ``buffer`` with the bytes at ``offset``, by many requests at once of which none crosses a multiple of
+        ``unit`` bytes. Raises ``Failed``; ``ValueError`` outside the export.
+        """
+        self._inside(offset, len(buffer))
+        done = 0
+        while done < len(buffer):
+            pieces: list[tuple[int, memoryview]] = []
+            while done < len(buffer) and len(pieces) < _IN_FLIGHT:
+                count = min(unit - (offset + done) % unit, len(buffer) - done)
+                pieces.append((offset + done, buffer[done : done + count]))
+                done += count
+            self._read_pieces(pieces)
+
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Write ``data`` at ``offset``. Raises ``Failed``; ``ValueError`` outside the export."""
         view = memoryview(data).cast("B")
@@ -172,6 +189,44 @@ class NbdClient:
         if error:
             raise Failed(f"the disk image reported an error: {os.strerror(_local_errno(error))}")
         return answer
+
+    def _read_pieces(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
+        with self._turn:
+            if self._broken:
+                raise Failed("the connection to the block server is broken")
+            wanted, requests = {}, bytearray()
+            for offset, piece in pieces:
+                self._handle += 1
+                wanted[self._handle] = piece
+                requests += protocol.REQUEST.pack(
+                    protocol.REQUEST_MAGIC, 0, protocol.READ, self._handle, offset, len(piece)
+                )
+            failure = 0
+            try:
+                self._socket.sendall(requests)
+                while wanted:
+                    magic, error, handle = protocol.REPLY.unpack(self._receive(protocol.REPLY.size))
+                    if magic != protocol.REPLY_MAGIC or handle not in wanted:
+                        raise Failed("the block server sent a reply that makes no sense")
+                    piece = wanted.pop(handle)
+                    failure = failure or error
+                    if not error:
+                        self._receive_into(piece)
+            except OSError as gone:
+                self._broken = True
+                raise Failed(f"the block server has gone: {gone.strerror or gone}") from gone
+            except BaseException:
+                self._broken = True
+                raise
+        if failure:
+            raise Failed(f"the disk image reported an error: {os.strerror(_local_errno(failure))}")
+
+    def _receive_into(self, view: memoryview) -> None:
+        while view:
+            count = self._socket.recv_into(view, len(view), socket.MSG_WAITALL)
+            if not count:
+                raise ConnectionResetError(errno.ECONNRESET, "connection closed")
+            view = view[count:]
 
     def _send(self, header: bytes, out: memoryview | None) -> None:
         if out is None:

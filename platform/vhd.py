@@ -66,6 +66,29 @@ def inspect(descriptor: int) -> VhdLayout:
     return VhdLayout(size, end, first, length == end + SECTOR and last == first)
 
 
+def data_of(descriptor: int) -> tuple[tuple[int, int], ...]:
+    """Start and end on the disk of each run of blocks that the file has room for, ascending.
+
+    The file may be in use: it only ever grows, so that nothing it had when this was called is left out. Raises as
+    :func:`inspect`.
+    """
+    first = os.pread(descriptor, SECTOR, 0)
+    size = inspect(descriptor).size
+    if _kind(first) != _DYNAMIC:
+        return ((0, size),)
+    table_at, entries, block = _table_of(descriptor, _FOOTER.unpack_from(first)[3])
+    runs: list[tuple[int, int]] = []
+    for number, entry in enumerate(_read_table(descriptor, table_at, entries)):
+        start, end = number * block, min((number + 1) * block, size)
+        if entry == _UNUSED or start >= end:
+            continue
+        if runs and runs[-1][1] == start:
+            runs[-1] = runs[-1][0], end
+        else:
+            runs.append((start, end))
+    return tuple(runs)
+
+
 def restore_footer(descriptor: int, layout: VhdLayout) -> None:
     """Put the footer where it belongs; what lies behind belongs to no block. Raises ``OSError``."""
     os.pwrite(descriptor, layout.footer, layout.end)
@@ -97,17 +120,13 @@ def _end_of_blocks(descriptor: int, header_at: int, size: int, length: int) -> i
     header = os.pread(descriptor, 1024, header_at) if SECTOR <= header_at <= length - 1024 else b""
     if len(header) < 1024 or not _valid(header, b"cxsparse", 36):
         raise Corrupt("the header of the VHD is damaged", hint="restore the file from a copy or an export")
-    fields: tuple[int, ...] = _HEADER.unpack_from(header)[2:6]
-    table_at, _, entries, block = fields
+    table_at, entries, block = _table_of(descriptor, header_at)
     if block < 8 * SECTOR or block & (block - 1) or not 0 < size <= entries * block:
         raise Corrupt(f"the header of the VHD makes no sense: {entries} blocks of {block} bytes for {size} bytes")
     table_end = table_at + -(-entries * 4 // SECTOR) * SECTOR
     if table_at < header_at + 1024 or table_end > length:
         raise Corrupt("the block table of the VHD lies outside the file: it is truncated or damaged")
-    table = array("I")
-    table.frombytes(os.pread(descriptor, entries * 4, table_at))
-    if sys.byteorder == "little":
-        table.byteswap()
+    table = _read_table(descriptor, table_at, entries)
     used = sorted(entry for entry in table if entry != _UNUSED)
     # In front of each block is its bitmap, a bit a sector, in whole sectors.
     whole = block + -(-(block // SECTOR // 8) // SECTOR) * SECTOR
@@ -121,3 +140,17 @@ def _end_of_blocks(descriptor: int, header_at: int, size: int, length: int) -> i
     if end > length:
         raise Corrupt(f"the VHD is truncated: a block ends at byte {end}, the file at {length}")
     return end
+
+
+def _table_of(descriptor: int, header_at: int) -> tuple[int, int, int]:
+    """Offset of the block allocation table in the file, its number of entries, bytes of a block."""
+    table_at, _, entries, block = _HEADER.unpack_from(os.pread(descriptor, 1024, header_at))[2:6]
+    return int(table_at), int(entries), int(block)
+
+
+def _read_table(descriptor: int, table_at: int, entries: int) -> array[int]:
+    table = array("I")
+    table.frombytes(os.pread(descriptor, entries * 4, table_at))
+    if sys.byteorder == "little":
+        table.byteswap()
+    return table

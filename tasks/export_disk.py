@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.archives import archive_at, count_of
 from portunix_vdisk.tasks.describe import show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
-from portunix_vdisk.tasks.mount_disk import must_not_be_attached
+from portunix_vdisk.tasks.live_source import LiveExport
 from portunix_vdisk.tasks.session import Session
 from portunix_vdisk.tasks.unlocking import set_password, unlock, unlock_chain
 from portunix_vdisk.tasks.which import disk_at, find_disk, must_be_ready, only_mounted_disk
@@ -66,7 +66,8 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
     """The graph of ``export:NAME``. Raises ``BadUsage``, ``NotFound`` or ``Refused``."""
     disk = find_disk(session, options["disk"]) if "disk" in options else only_mounted_disk(session)
     output = _output(session, disk, options.get("output"))
-    export = _export(session, disk, output, options)
+    live = LiveExport(session, disk, output)
+    export = replace(_export(session, disk, output, options), source=live.source)
     count = range_count(disk.size)
     verify = Verify(export, _reads_back(session, output, options))
     finished = _Finished(disk.path, output, disk.uuid, {})
@@ -76,7 +77,7 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
         if options.get("output", "").endswith("/"):
             output.parent.mkdir(parents=True, exist_ok=True)
         _refuse_on_itself(session, disk, output)
-        must_not_be_attached(session, disk, "exported")
+        live.check()
         _refuse_other_content(output, disk)
         session.at_end(close_exports)
         _unlock(session, export)
@@ -96,7 +97,7 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
 
     def guarded(step: Callable[[Context], Json]) -> Callable[[Context], Json]:
         def run(ctx: Context) -> Json:
-            must_not_be_attached(session, disk, "exported")
+            live.check()
             session.at_end(close_exports)
             _unlock(session, export)
             return step(ctx)
@@ -143,6 +144,7 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
                 "saved_bytes": ran.get("saved_bytes", 0),
                 "written_bytes": ran.get("written_bytes", 0),
                 "reused_bytes": ran.get("reused_bytes", 0),
+                "waited_seconds": live.waited,
                 "changed": changed,
             }
 

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from portunix_vdisk.platform.base import Attachment, FileSystemType, ImageType, Owner, Partition
+from portunix_vdisk.platform.base import Attachment, FileSystemType, ImageType, Owner, Partition, Snapshot
 from portunix_vdisk.platform.commands import SYSTEM_FOLDERS, Commands
 from portunix_vdisk.platform.errors import BadUsage, ExitCode, Failed, Missing, VdiskError
 from portunix_vdisk.platform.linux.mount_point import Caller
 from portunix_vdisk.platform.linux.mounting import Mounting
 from portunix_vdisk.platform.linux.repair import repair
+from portunix_vdisk.platform.linux.snapshots import drop_snapshot, take_snapshot
 from portunix_vdisk.platform.reports import report_of
 
 _HIGHEST_ID = 2**32 - 2
@@ -71,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
         "unmount": "unmount an image; it stays attached",
         "detach": "unmount an image and take its block device away",
         "trim": "give the free blocks of a mounted image back to the host",
+        "snapshot": "keep the present content of a mounted image readable while it is used",
+        "drop-snapshot": "take that away again",
         "repair": "clear away what a crash left and check image and filesystem",
     }
     for verb, help in explained.items():
@@ -89,6 +92,8 @@ def parser() -> argparse.ArgumentParser:
         if verb == "attach":
             added.add_argument("--read-only", action="store_true", help="allow no writes")
             added.add_argument("--live", action="store_true", help="so that it can be exported while it is used")
+        if verb == "snapshot":
+            added.add_argument("--room", required=True, type=Path, help="absolute path of a folder with free space")
         if verb in ("mount", "repair"):
             added.add_argument("--fs", required=True, type=FileSystemType, help="ext4")
         if verb == "mount":
@@ -136,6 +141,10 @@ def perform(mounting: Mounting, options: argparse.Namespace) -> dict[str, object
             mounting.detach(image)
         case "trim":
             return {"bytes": mounting.trim(image)}
+        case "snapshot":
+            return plain_snapshot(take_snapshot(mounting, image, options.room))
+        case "drop-snapshot":
+            drop_snapshot(mounting, image)
         case "repair":
             partition = Partition(options.start, options.length)
             return {"lines": repair(mounting, image, options.type, partition, options.fs)}
@@ -155,6 +164,18 @@ def plain(found: Attachment) -> dict[str, object]:
         "server_pid": found.server_pid,
         "label": found.label,
         "live": found.live,
+    }
+
+
+def plain_snapshot(taken: Snapshot) -> dict[str, object]:
+    """A snapshot as JSON data."""
+    return {
+        "uuid": taken.uuid,
+        "size": taken.size,
+        "extents": taken.extents,
+        "place": str(taken.place),
+        "served": taken.served,
+        "waited": taken.waited,
     }
 
 

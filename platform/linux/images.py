@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import json
 import os
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from portunix_vdisk.platform.base import MIB, SECTOR, BlockImage, Extent, ImageM
 from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import BadUsage, Corrupt, Failed, NotFound, ToolFailed
 from portunix_vdisk.platform.linux.block_server import block_server
+from portunix_vdisk.platform.linux.holes import data_of
 from portunix_vdisk.platform.linux.image_locks import refuse_if_open_elsewhere
 from portunix_vdisk.platform.linux.storage_daemon import explained
 from portunix_vdisk.platform.nbd import NbdClient
@@ -60,7 +60,9 @@ def map_image(commands: Commands, path: Path, type: ImageType) -> ImageMap:
     with _reported(path, "cannot read"), _opened(path, os.O_RDONLY) as descriptor:
         length = os.fstat(descriptor).st_size
         if type is ImageType.IMG:
-            return ImageMap(length, tuple(_data_of(descriptor, length)))
+            return ImageMap(
+                length, tuple(Extent(start, end - start, start) for start, end in data_of(descriptor, length))
+            )
         vhd.inspect(descriptor)
     try:
         output = commands.run("qemu-img", "map", "--output=json", "-f", "vpc", path.absolute())
@@ -95,19 +97,6 @@ def parse_map(text: bytes, length: int) -> ImageMap:
     except (ValueError, LookupError, TypeError) as error:
         raise Corrupt(f"the map of the image makes no sense: {error}") from error
     return ImageMap(end, tuple(extents))
-
-
-def _data_of(descriptor: int, length: int) -> Iterator[Extent]:
-    end = 0
-    while end < length:
-        try:
-            start = os.lseek(descriptor, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            raise
-        end = min(os.lseek(descriptor, start, os.SEEK_HOLE), length)
-        yield Extent(start, end - start, start)
 
 
 @contextmanager

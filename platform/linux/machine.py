@@ -18,14 +18,26 @@ from portunix_vdisk.platform.base import (
     OverlayMap,
     Owner,
     Partition,
+    Snapshot,
+    SnapshotReader,
 )
 from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import Failed, Refused
 from portunix_vdisk.platform.home import calling_owner
-from portunix_vdisk.platform.linux import facts, filesystems, host, images, media, overlays, state
+from portunix_vdisk.platform.linux import (
+    facts,
+    filesystems,
+    host,
+    images,
+    media,
+    overlays,
+    snapshot_reader,
+    snapshots,
+    state,
+)
 from portunix_vdisk.platform.linux.mount_point import Caller
 from portunix_vdisk.platform.linux.mounting import Mounting
-from portunix_vdisk.platform.linux.privilege import Privilege, attachment_of
+from portunix_vdisk.platform.linux.privilege import Privilege, attachment_of, snapshot_of
 from portunix_vdisk.platform.linux.repair import repair
 from portunix_vdisk.platform.linux.serving import started
 
@@ -168,6 +180,25 @@ class LinuxPlatform:
             return _reported(lambda: self._root.trim(image))
         given = self._verb("trim", image)["bytes"]
         return given if isinstance(given, int) else 0
+
+    def take_snapshot(self, image: Path, room: Path) -> Snapshot:
+        """See :class:`Platform`."""
+        image, room = image.absolute(), room.absolute()
+        if os.geteuid() == 0:
+            return _reported(lambda: snapshots.take_snapshot(self._root, image, room))
+        return snapshot_of(self._verb("snapshot", image, f"--room={room}"))
+
+    def open_snapshot(self, snapshot: Snapshot) -> AbstractContextManager[SnapshotReader]:
+        """See :class:`Platform`."""
+        return snapshot_reader.opened(snapshot)
+
+    def drop_snapshot(self, image: Path) -> None:
+        """See :class:`Platform`."""
+        image = image.absolute()
+        if os.geteuid() == 0:
+            _reported(lambda: snapshots.drop_snapshot(self._root, image))
+        elif facts.find(state.ROOT, image) is not None:
+            self._verb("drop-snapshot", image)
 
     def repair(self, image: Path, type: ImageType, partition: Partition, fs: FileSystemType) -> list[str]:
         """See :class:`Platform`."""

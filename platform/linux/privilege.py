@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from portunix_vdisk.platform import errors
-from portunix_vdisk.platform.base import Attachment
+from portunix_vdisk.platform.base import Attachment, Snapshot
 from portunix_vdisk.platform.commands import Commands, Output, display
 from portunix_vdisk.platform.errors import Missing, Refused
 from portunix_vdisk.platform.home import calling_owner
@@ -108,6 +108,16 @@ class Privilege:
             pass
         words = [display(word) for word in command]
         raise errors.ToolFailed(words, output.status, display(output.stderr or output.stdout))
+
+
+def snapshot_of(found: dict[str, object]) -> Snapshot:
+    """The snapshot that the attach program reported."""
+    size, waited, extents = found["size"], found["waited"], found["extents"]
+    assert isinstance(size, int)
+    assert isinstance(waited, float)
+    assert isinstance(extents, list)
+    runs = tuple((int(start), int(end)) for start, end in extents)
+    return Snapshot(str(found["uuid"]), size, runs, Path(str(found["place"])), found["served"] is True, waited)
 
 
 def _impossible(command: list[str], purpose: str, why: str) -> Missing:

@@ -21,7 +21,7 @@ class Export:
     """What is exported to where, and how.
 
     Args:
-        image: the image file; ``source`` opens something else in its place: a snapshot, an overlay.
+        image: the image file; ``source`` may open something else in its place: a snapshot, an overlay.
         encrypted: whether a new archive is; its password is on the keyring.
         level: zstd's level.
         volume_size: size of the volumes of a new archive in bytes; None for one file.
@@ -37,7 +37,7 @@ class Export:
     volume_size: int | None = None
     keep: int = 2
     base: Path | None = None
-    source: Callable[[Context], Source] | None = field(default=None, compare=False, repr=False)
+    source: Callable[[Context], Source | None] | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_update(self) -> bool:
@@ -51,8 +51,8 @@ class Export:
 
     def open_source(self, ctx: Context) -> Source:
         """What is read: of a filesystem that tells, only what is in use. Raises ``Failed``, ``Corrupt``."""
-        if self.source is not None:
-            return self.source(ctx)
+        if self.source is not None and (found := self.source(ctx)) is not None:
+            return found
         image = ctx.platform.map_image(self.image, self.disk.type)
         if image.size != self.disk.size:
             raise Corrupt(f"{self.image} is {image.size} bytes large, but should be {self.disk.size}")

@@ -49,6 +49,7 @@ RESULTS: dict[str, Any] = {
         "base": "monday.zip",
         **dict.fromkeys(("archive_bytes", "disk_bytes", "data_bytes", "written_bytes", "reused_bytes"), 7),
         **dict.fromkeys(("added_bytes", "saved_bytes"), 7),
+        "waited_seconds": 0.05,
     },
     "verify": {
         "archive": "/x.zip",

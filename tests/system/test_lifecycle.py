@@ -157,11 +157,11 @@ def test_delete_asks(machine: Machine) -> None:
     machine.vdisk("info", "my-dev", check=3)
 
 
-def test_a_mounted_disk_is_not_exported(machine: Machine) -> None:
-    machine.vdisk("create", "--name", "my-dev", "--size", "64MB")
+def test_a_disk_mounted_without_provision_for_it_is_not_exported(machine: Machine) -> None:
+    machine.vdisk("create", "--name", "my-dev", "--size", "64MB", "--type", "img")
     machine.vdisk("mount", "my-dev", "mnt")
     refused = machine.vdisk("export", "--disk", "my-dev", "--output", "a.zip", check=4)
-    assert "unmount my-dev" in refused.err
+    assert "unmount the disk" in refused.err and "--live" in refused.err
     on_itself = machine.vdisk("export", "--disk", "my-dev", "--output", "mnt/a.zip", check=4)
     assert "on the disk itself" in on_itself.err
     assert json.loads(machine.vdisk("list", "--json").out)["result"]["disks"][0]["mount_point"]

@@ -1,0 +1,231 @@
+"""Snapshots of mounted disks: the content of one moment, held still by freezing the filesystem for as long as it takes.
+
+Through a storage daemon: :mod:`portunix_vdisk.platform.linux.fleecing`. On a plain loop device: a second file that
+shares its blocks with the image, where the host's filesystem can do that (btrfs, xfs).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from portunix_vdisk.platform import vhd
+from portunix_vdisk.platform.base import ImageType, Snapshot
+from portunix_vdisk.platform.commands import display
+from portunix_vdisk.platform.errors import BadUsage, Refused
+from portunix_vdisk.platform.linux import state
+from portunix_vdisk.platform.linux.facts import Facts, observe
+from portunix_vdisk.platform.linux.fleecing import Fleecing
+from portunix_vdisk.platform.linux.freezing import freezable, settle, thaw_left
+from portunix_vdisk.platform.linux.holes import data_of
+from portunix_vdisk.platform.linux.mount_point import Caller, acting_as
+from portunix_vdisk.platform.linux.mounting import Mounting
+from portunix_vdisk.platform.linux.state import State
+from portunix_vdisk.platform.linux.storage_daemon import StorageDaemon
+
+_GAP = 1 << 20
+"""Holes shorter than this are not told apart."""
+_FICLONE, _FICLONERANGE = 0x40049409, 0x4020940D
+_RANGE = struct.Struct("=qQQQ")
+"""struct file_clone_range: source, its offset, length, target's offset. Source: include/uapi/linux/fs.h."""
+_CANNOT_CLONE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS, errno.EXDEV)
+_BLOCK = 1 << 16
+
+
+def take_snapshot(mounting: Mounting, image: Path, room: Path) -> Snapshot:
+    """Keep the content that a mounted disk has now; see :meth:`Platform.take_snapshot`."""
+    facts = mounting.allowed(image)
+    if facts is None:
+        raise Refused(f"{display(str(image))} is not attached", state="nothing was changed")
+    with mounting.locked(facts.key, f"snapshot {display(str(image))}"):
+        facts = observe(mounting.root, facts.key)
+        if facts is None or facts.state is None or facts.problem or not facts.mounts or facts.state.read_only:
+            problem = facts.problem if facts is not None else ""
+            raise Refused(
+                f"{display(str(image))} is not mounted for writing{problem and ': '}{problem}",
+                state="nothing was changed",
+            )
+        thaw_left(facts.folder, facts.mounts[-1].point)
+        with mounting.opened(Path(facts.state.image), read_only=True) as descriptor:
+            if state.key_of(os.fstat(descriptor)) != facts.key:
+                raise Refused("the image file was replaced while it was attached", state="nothing was changed")
+            if facts.state.direct:
+                return _cloned(mounting, facts, facts.state, descriptor)
+            if not facts.state.live:
+                raise Refused(
+                    "the disk was mounted by an older version, which made no provision for this",
+                    state="nothing was changed",
+                    hint="unmount it and mount it again",
+                )
+            return _fleeced(mounting, facts, facts.state, descriptor, room)
+
+
+def drop_snapshot(mounting: Mounting, image: Path) -> None:
+    """Take a snapshot away, if there is one; see :meth:`Platform.drop_snapshot`."""
+    with mounting.held(image, "end the snapshot of") as facts:
+        if facts is None or facts.state is None:
+            return
+        if facts.state.direct:
+            remove_clone(mounting.caller, Path(facts.state.image))
+        elif facts.state.live and facts.daemon is not None and not facts.state.read_only:
+            with StorageDaemon(facts.folder, mounting.commands).talk() as monitor:
+                Fleecing(monitor, facts.state.partition).dissolve()
+
+
+# through the daemon -----------------------------------------------------------------------------------
+
+
+def _fleeced(mounting: Mounting, facts: Facts, note: State, image: int, room: Path) -> Snapshot:
+    type = ImageType(note.type)
+    size = os.fstat(image).st_size if type is ImageType.IMG else vhd.inspect(image).size
+    entry = facts.mounts[-1]
+    with (
+        StorageDaemon(facts.folder, mounting.commands).talk() as monitor,
+        _fleece(mounting.caller, room, size) as fleece,
+    ):
+        fleecing = Fleecing(monitor, note.partition)
+        fleecing.dissolve()
+        try:
+            fleecing.prepare(Path(f"/proc/{os.getpid()}/fd/{fleece}"), size=size)
+            with freezable(mounting.commands, facts.folder, entry.point, entry.device) as filesystem:
+                settle(entry.point)
+                filesystem.freeze()
+                fleecing.begin()
+                # Of a raw image now: what is discarded later is in the fleece, and in the image no more.
+                extents = _data(image, size) if type is ImageType.IMG else None
+                waited = filesystem.thaw()
+            # A dynamic VHD only grows: what it has now is all that it had then, and maybe more.
+            extents = vhd.data_of(image) if extents is None else extents
+            fleecing.show(_socket(mounting.caller, facts.folder))
+            _give(mounting.caller, facts.folder)
+        except BaseException:
+            with suppress(Exception):
+                fleecing.dissolve()
+            raise
+    return Snapshot(str(uuid.uuid4()), size, extents, _socket_path(facts.folder), served=True, waited=waited)
+
+
+@contextmanager
+def _fleece(caller: Caller, room: Path, size: int) -> Iterator[int]:
+    """A sparse file without a name in a folder of the caller: it is gone as soon as nobody has it open."""
+    if not room.is_absolute() or "\0" in str(room):
+        raise BadUsage(f"the folder for the snapshot needs an absolute path, not {display(str(room))!r}")
+    try:
+        with acting_as(caller):
+            descriptor = _nameless(room)
+        try:
+            os.ftruncate(descriptor, size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    except OSError as error:
+        raise Refused(
+            f"cannot keep a snapshot in {display(str(room))}: {error.strerror}", state="nothing was changed"
+        ) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _nameless(room: Path) -> int:
+    flags = os.O_RDWR | os.O_CLOEXEC
+    try:
+        return os.open(room, flags | os.O_TMPFILE, 0o600)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+    path = room / f".portunix-snapshot-{uuid.uuid4()}"
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    path.unlink()
+    return descriptor
+
+
+def _socket_path(folder: Path) -> Path:
+    return folder / "snapshot" / "nbd"
+
+
+def _socket(caller: Caller, folder: Path) -> Path:
+    """Where the socket may be made: in a folder of ours, whatever an earlier one left."""
+    path = _socket_path(folder)
+    path.parent.mkdir(mode=0o755, exist_ok=True)
+    path.unlink(missing_ok=True)
+    return path
+
+
+def _give(caller: Caller, folder: Path) -> None:
+    """The socket belongs to the caller alone; until now it was root's."""
+    path = _socket_path(folder)
+    path.chmod(0o600)
+    os.chown(path, caller.owner.uid, caller.owner.gid, follow_symlinks=False)
+
+
+def _data(descriptor: int, size: int) -> tuple[tuple[int, int], ...]:
+    """Where a raw image has data, holes of less than a mebibyte counted in."""
+    found: list[tuple[int, int]] = []
+    for start, end in data_of(descriptor, size):
+        if found and start - found[-1][1] < _GAP:
+            found[-1] = found[-1][0], end
+        else:
+            found.append((start, end))
+    return tuple(found)
+
+
+# on a plain loop device -------------------------------------------------------------------------------
+
+
+def clone_of(image: Path) -> Path:
+    """The file that shares its blocks with the image, until its only reader has opened it."""
+    return image.with_name(image.name + ".snapshot.partial")
+
+
+def remove_clone(caller: Caller, image: Path) -> None:
+    """Remove what a killed process left."""
+    with suppress(OSError), acting_as(caller):
+        clone_of(image).unlink(missing_ok=True)
+
+
+def _cloned(mounting: Mounting, facts: Facts, note: State, image: int) -> Snapshot:
+    caller, path, entry = mounting.caller, clone_of(Path(note.image)), facts.mounts[-1]
+    remove_clone(caller, Path(note.image))
+    try:
+        with acting_as(caller):
+            clone = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Refused(f"cannot make {display(str(path))}: {error.strerror}", state="nothing was changed") from error
+    try:
+        if not caller.restricted:
+            os.chown(clone, caller.owner.uid, caller.owner.gid)
+        _try_to_clone(image, clone)
+        with freezable(mounting.commands, facts.folder, entry.point, entry.device) as filesystem:
+            settle(entry.point)
+            filesystem.freeze()
+            fcntl.ioctl(clone, _FICLONE, image)
+            waited = filesystem.thaw()
+        size = os.fstat(clone).st_size
+        return Snapshot(str(uuid.uuid4()), size, _data(clone, size), path, served=False, waited=waited)
+    except BaseException:
+        remove_clone(caller, Path(note.image))
+        raise
+    finally:
+        os.close(clone)
+
+
+def _try_to_clone(image: int, clone: int) -> None:
+    """Before anything is frozen for it. Raises ``Refused``."""
+    try:
+        fcntl.ioctl(clone, _FICLONERANGE, _RANGE.pack(image, 0, _BLOCK, 0))
+    except OSError as error:
+        if error.errno not in _CANNOT_CLONE:
+            raise
+        raise Refused(
+            "the disk is mounted and written to, and the filesystem that holds its image cannot keep its present state",
+            state="nothing was changed",
+            hint="unmount the disk; mounted with portunix vdisk mount --live it can be exported while it is used",
+        ) from error

@@ -1,0 +1,118 @@
+"""The content of a disk that is in use, as it was at one moment."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from portunix_vdisk.platform.base import Partition, SnapshotReader
+from portunix_vdisk.platform.errors import Failed, VdiskError
+from portunix_vdisk.steps.durable import identity_of
+from portunix_vdisk.steps.free_space import common, used_extents
+from portunix_vdisk.steps.source import SourceIdentity
+from portunix_vdisk.steps.step import Context
+
+_SHORT: Final = 64 << 10
+"""A hole shorter than this costs more to leave out than to read."""
+_LITTLE: Final = 16 << 20
+
+
+class SnapshotSource:
+    """A snapshot of a mounted disk; closing it takes the snapshot away.
+
+    Args:
+        ctx: what the snapshot is taken with.
+        image: the image of a disk that is mounted for writing.
+        room: a folder for what gets overwritten meanwhile.
+
+    Raises ``Refused`` and ``Failed`` where no snapshot can be taken.
+    """
+
+    def __init__(self, ctx: Context, image: Path, room: Path) -> None:
+        self.path = image
+        self._ctx = ctx
+        self._room = room
+        with ExitStack() as undo:
+            undo.callback(self._drop)
+            taken = ctx.platform.take_snapshot(image, room)
+            self._reader: SnapshotReader = undo.enter_context(ctx.platform.open_snapshot(taken))
+            self._undo = undo.pop_all()
+        self.size = taken.size
+        self.waited = taken.waited
+        # No other state of the image ever has this word. Its times go on moving, and mean nothing here.
+        self.identity = SourceIdentity(identity_of(image), f"snapshot-{taken.uuid}")
+        self._keep(taken.extents)
+
+    def narrow(self, partition: Partition, file_system: str) -> None:
+        """From now on what the filesystem calls free counts as zeros, if it can be told."""
+        used = used_extents(self, partition, file_system)
+        if used is not None:
+            self._keep(list(common(self.extents, used)))
+
+    def read_into(self, offset: int, buffer: bytearray) -> None:
+        length, done = len(buffer), 0
+        with memoryview(buffer) as view:
+            for start, end in self._together(offset, offset + length):
+                self._read(start, view[start - offset : end - offset])
+            for start, end in self._between(offset, offset + length):
+                _clear(view[done : start - offset])
+                done = end - offset
+            _clear(view[done:length])
+
+    def announce(self, offset: int, length: int) -> None:
+        """Nothing: it is read through another process, which answers many requests at once."""
+
+    def check(self) -> None:
+        """It cannot change. A snapshot that broke fails when it is read."""
+
+    def close(self) -> None:
+        self._undo.close()
+
+    def _keep(self, extents: Sequence[tuple[int, int]]) -> None:
+        self.extents: Sequence[tuple[int, int]] = extents
+        self._ends = [end for _, end in extents]
+
+    def _between(self, offset: int, end: int) -> list[tuple[int, int]]:
+        """Data between two places."""
+        found = []
+        for number in range(bisect_right(self._ends, offset), len(self.extents)):
+            start, stop = self.extents[number]
+            if start >= end:
+                break
+            found.append((max(start, offset), min(stop, end)))
+        return found
+
+    def _together(self, offset: int, end: int) -> list[tuple[int, int]]:
+        """The same, as few large reads."""
+        found: list[tuple[int, int]] = []
+        for start, stop in self._between(offset, end):
+            if found and start - found[-1][1] < _SHORT:
+                found[-1] = found[-1][0], stop
+            else:
+                found.append((start, stop))
+        return found
+
+    def _read(self, offset: int, view: memoryview) -> None:
+        try:
+            self._reader.read_into(offset, view)
+        except Failed as error:
+            full = self._ctx.platform.free_space(self._room) < _LITTLE
+            why = f"there is no room left in {self._room} for what is overwritten meanwhile" if full else error.what
+            raise Failed(
+                f"the state of {self.path} that was being exported got lost: {why}",
+                state="the disk itself is in order and mounted; what was written so far is kept",
+                hint=f"{'free some space there, then ' if full else ''}run the same command to continue",
+            ) from error
+
+    def _drop(self) -> None:
+        try:
+            self._ctx.platform.drop_snapshot(self.path)
+        except VdiskError as error:
+            self._ctx.warn(f"{error.what}; what is kept of {self.path} for an export goes when it is unmounted")
+
+
+def _clear(view: memoryview) -> None:
+    view[:] = bytes(len(view))

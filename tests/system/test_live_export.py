@@ -1,0 +1,106 @@
+"""Exporting a disk while it is mounted and written to, as a person does it."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from blocks import check_filesystem, raw_of
+from machine import Machine
+
+from portunix_vdisk.platform.base import Partition
+
+
+def noise(length: int, seed: int) -> bytes:
+    return random.Random(seed).randbytes(length)
+
+
+class Busy:
+    """A program that makes and deletes files all the time; each file's name is its content."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.longest, self.count = folder, 0.0, 0
+        self.failure: BaseException | None = None
+        self._stop = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        folder.mkdir()
+        self._thread.start()
+
+    def _run(self) -> None:
+        dice = random.Random(5)
+        try:
+            while not self._stop:
+                began = time.monotonic()
+                name = f"{self.count:07}-{dice.randrange(1 << 60):x}"
+                (self.folder / name).write_text(name * dice.randrange(1, 800))
+                if self.count >= 1000:
+                    next(self.folder.glob(f"{self.count - 1000:07}-*")).unlink()
+                self.longest = max(self.longest, time.monotonic() - began)
+                self.count += 1
+        except BaseException as error:  # noqa: BLE001 - raised in the test's own thread
+            self.failure = error
+
+    def finish(self) -> None:
+        self._stop = True
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+        if self.failure is not None:
+            raise self.failure
+
+
+@contextmanager
+def busy(folder: Path) -> Iterator[Busy]:
+    writer = Busy(folder)
+    try:
+        yield writer
+    finally:
+        writer.finish()
+
+
+def check_import(machine: Machine, archive: str, name: str) -> Path:
+    """Import; the filesystem must be in order as it is. Mounted at the folder that is returned."""
+    machine.vdisk("import", archive, "--name", name)
+    partition = Partition(**machine.vdisk("info", name, "--json").result["disk"]["partition"])
+    with raw_of(machine.disk(name)) as raw:
+        check_filesystem(raw, partition)
+    machine.vdisk("mount", name, name)
+    return machine.folder / name
+
+
+@pytest.mark.parametrize("type", ["vhd", pytest.param("img", marks=pytest.mark.full)])
+def test_a_mounted_disk_is_exported_under_a_writer(machine: Machine, type: str) -> None:
+    machine.vdisk("create", "--name", "my-dev", "--size", "150MB", "--type", type)
+    machine.vdisk("mount", "my-dev", "mnt", *(["--live"] if type == "img" else []))
+    point = machine.folder / "mnt"
+    (point / "steady").write_bytes(noise(20_000_000, 1))
+    with busy(point / "busy") as writer:
+        while writer.count < 1500:
+            time.sleep(0.02)
+        first = writer.count
+        result = machine.vdisk("export", "--disk", "my-dev", "--output", "a.zip", "--json").result
+        last = writer.count
+        assert last > first
+    print(f"{type}: {last - first} files made and deleted meanwhile; the writer waited {writer.longest * 1000:.0f} ms")
+    print(result["waited_seconds"])
+    assert result["changed"] and 0 < result["waited_seconds"] < 2
+    again = machine.vdisk("export", "--disk", "my-dev", "--output", "a.zip", "--json").result
+    assert again["generation"] == 2
+    machine.vdisk("unmount", "my-dev")
+    copy = check_import(machine, "a.zip", "copy")
+    names = sorted(path.name for path in (copy / "busy").iterdir())
+    assert len(names) >= 999 and (copy / "steady").read_bytes() == noise(20_000_000, 1)
+    for path in (copy / "busy").iterdir():
+        text = path.read_text()
+        assert text == path.name * (len(text) // len(path.name))
+    machine.vdisk("unmount", "copy")
+    machine.vdisk("import", "a.zip", "--name", "first", "--generation", "1")
+    machine.vdisk("mount", "first", "first")
+    files = [path.read_text() for path in (machine.folder / "first/busy").iterdir()]
+    # The last one may have been made and not written yet.
+    assert sum(not text for text in files) <= 1 and len(files) >= 999
+    machine.vdisk("unmount", "first")
