@@ -54,11 +54,13 @@ def archive_prune(result: Object) -> list[str]:
 def archive_repair(result: Object) -> list[str]:
     """What was mended, and what is lost."""
     damaged, checked = result["damaged_chunks"], show_size(result["checked_bytes"])
+    documents = [f"mended: {name}" for name in result["mended_documents"]]
+    documents += [f"lost: {name}" for name in result["damaged_documents"]]
     if not damaged and not result["damaged_generations"]:
-        return [f"{result['archive']} is whole: every chunk, {checked}"]
+        return [*documents, f"{result['archive']} is whole: every chunk, {checked}"]
     ways = [(result["mended_in_place"], "mended in place"), (result["appended_chunks"], "appended")]
     done = ", ".join(f"{count} {how}" for count, how in ways if count) or "none mended"
-    lines = [f"{result['archive']}: {damaged} damaged chunks, {done}"]
+    lines = [*documents, f"{result['archive']}: {damaged} damaged chunks, {done}"]
     lines += [
         f"lost: chunk at disk offset {one['offset']} of generation {_numbers(one['generations'])}"
         for one in result["lost"]

@@ -20,6 +20,7 @@ from portunix_vdisk.steps.archive.storage import Prefix, Readable, read_exactly
 
 _ENTRY: Final = struct.Struct("<IHHHHHHIIIHHHHHII")
 _ENTRY_SIGNATURE: Final = 0x02014B50
+ENTRY_MARK: Final = struct.pack("<I", _ENTRY_SIGNATURE)
 _ZIP64_EXTRA: Final = struct.Struct("<HHQ")
 _END: Final = struct.Struct("<IHHHHIIH")
 _END_SIGNATURE: Final = 0x06054B50
@@ -199,15 +200,17 @@ def _entries(file: Readable, start: int, length: int, count: int) -> Iterator[tu
             buffer, at, position = buffer[at:] + piece, 0, position + len(piece)
         if len(buffer) - at < _ENTRY.size:
             raise Corrupt("the archive's directory is shorter than its entries")
-        name, entry, taken = _entry(buffer, at)
+        name, entry, taken = parse_entry(buffer, at)
         at += taken
         yield name, entry
     if at != len(buffer) or position != end:
         raise Corrupt("the archive's directory is longer than its entries")
 
 
-def _entry(buffer: bytes, at: int) -> tuple[str, Entry, int]:
+def parse_entry(buffer: bytes, at: int) -> tuple[str, Entry, int]:
     """Name, entry and length of the directory entry at ``at``; only entries as we write them are accepted."""
+    if len(buffer) - at < _ENTRY.size:
+        raise Corrupt("the archive's directory is cut off")
     fields = _ENTRY.unpack_from(buffer, at)
     crc, stored, name_length, extra_length, offset = fields[7], fields[8], fields[10], fields[11], fields[16]
     far = _ZIP64_EXTRA.size if offset == _MAX32 else 0

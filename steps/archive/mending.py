@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 from bisect import insort
+from pathlib import Path
 from typing import Final
 
+from portunix_vdisk.platform.errors import Failed
 from portunix_vdisk.steps.archive.storage import ArchiveFile, Readable
 
 PAGE: Final = 4096
@@ -97,6 +99,21 @@ def write_pieces(target: ArchiveFile, overlay: Overlay) -> int:
         target.sync()
         target.forget_cache()
     return written
+
+
+def write_mended(archive: Path, overlay: Overlay) -> int:
+    """The same for the archive of this name. Raises ``Failed``."""
+    if not overlay.pieces:
+        return 0
+    try:
+        with ArchiveFile(archive, writable=True) as target:
+            return write_pieces(target, overlay)
+    except OSError as error:
+        raise Failed(
+            f"cannot mend {archive}: {error.strerror}",
+            state="some of what was damaged may be mended; nothing else was changed",
+            hint="copy the archive to another medium, and repair the copy",
+        ) from error
 
 
 def _there(file: ArchiveFile, offset: int, length: int) -> bytes | None:

@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from portunix_vdisk.platform.errors import Failed
 from portunix_vdisk.steps.archive.commit import finish_update
 from portunix_vdisk.steps.archive.damage import Damaged, Need, find_damage, generations_of, needs_of, readable_indexes
 from portunix_vdisk.steps.archive.donors import ArchiveSource, DiskSource, Donors
-from portunix_vdisk.steps.archive.mending import Lenient, Overlay, write_pieces
+from portunix_vdisk.steps.archive.mending import Lenient, Overlay, write_mended
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.remake import Remaker
 from portunix_vdisk.steps.archive.replace import Replacement
@@ -50,7 +49,7 @@ class RepairChunks:
             donors = stack.enter_context(Donors(self.donors, ctx))
             remaker = Remaker(reader, overlay, donors)
             damaged, left = _remake(reader, remaker, needs, ctx)
-            written = _write(archive, overlay, reader.header.volume_size)
+            written = write_mended(archive, overlay)
             replaced: set[str] = set()
             found = [one.need for one in left if remaker.content(one.need) is not None]
             if found:
@@ -104,20 +103,6 @@ def _still_needed(archive: Path, lost: Sequence[Damaged], bases: tuple[Path, ...
     with ArchiveFile(archive) as file, ArchiveReader(archive, file=Lenient(file), bases=bases) as reader:
         now = {need.name: need for need in needs_of(reader, readable_indexes(reader)[0])}
     return [replace(one, need=now[one.need.name]) for one in lost if one.need.name in now]
-
-
-def _write(archive: Path, overlay: Overlay, limit: int | None) -> int:
-    if not overlay.pieces:
-        return 0
-    try:
-        with ArchiveFile(archive, writable=True, limit=limit) as target:
-            return write_pieces(target, overlay)
-    except OSError as error:
-        raise Failed(
-            f"cannot mend {archive}: {error.strerror}",
-            state="some of what was damaged may be mended; nothing else was changed",
-            hint="copy the archive to another medium, and repair the copy",
-        ) from error
 
 
 def _told(one: Damaged) -> Json:

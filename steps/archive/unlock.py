@@ -8,8 +8,9 @@ from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound
 from portunix_vdisk.steps.archive.directory import last_whole_directory
 from portunix_vdisk.steps.archive.documents import Header, parse_object
 from portunix_vdisk.steps.archive.keys import KeySlot
-from portunix_vdisk.steps.archive.layout import NewerVersion, NotAnArchive, keys_name
+from portunix_vdisk.steps.archive.layout import NewerVersion, NotAnArchive
 from portunix_vdisk.steps.archive.members import check_payload, read_first, read_key_slot, read_member
+from portunix_vdisk.steps.archive.rebuild import walk
 from portunix_vdisk.steps.archive.storage import ArchiveFile, whole_path
 
 
@@ -36,9 +37,12 @@ def read_lock(path: Path) -> KeySlot:
             try:
                 return read_key_slot(file, last_whole_directory(file))
             except Corrupt:
-                # Unfinished: the keys follow the first document.
-                first, _ = read_first(file)
-                record, payload = read_member(file, first.total, keys_name(1))
+                # Unfinished, or the directory is damaged: the last keys hold. Former ones were overwritten.
+                keys = [(name, entry) for name, entry in walk(file) if name.startswith("keys-")]
+                if not keys:
+                    raise
+                name, entry = keys[-1]
+                record, payload = read_member(file, entry.offset, name)
                 check_payload(record, payload)
                 return KeySlot.parse(parse_object(payload, "the archive's key slot"))
     except OSError as error:

@@ -95,6 +95,8 @@ RESULTS: dict[str, Any] = {
         "lost": [{"member": "chunks/1-000000000000.zst", "offset": 0, "length": 7, "generations": [1], "problem": "p"}],
         "whole_generations": [2],
         "damaged_generations": [1],
+        "mended_documents": ["directory"],
+        "damaged_documents": ["session-1.json"],
         **dict.fromkeys(("checked_bytes", "damaged_chunks", "mended_in_place", "appended_chunks"), 7),
         **dict.fromkeys(("lost_chunks", "written_bytes"), 7),
     },

@@ -155,8 +155,11 @@ def test_a_damaged_archive_is_repaired_from_its_disk(filled: Machine) -> None:
     assert "archive repair" in refused.err
     nothing = filled.vdisk("archive", "repair", "a.zip", "--json", check=5)
     assert nothing.result["lost_chunks"] == 1 and "--from" in nothing.json["error"]["hint"]
+    with archive.open("r+b") as file:
+        file.seek(-100, 2)
+        file.write(b"?" * 60)
     mended = filled.vdisk("archive", "repair", "a.zip", "--from", "my-dev")
-    assert "1 damaged chunks, 1 mended in place" in mended.out
+    assert "mended: directory" in mended.out and "1 damaged chunks, 1 mended in place" in mended.out
     assert archive.read_bytes() == before
     assert "is whole" in filled.vdisk("archive", "repair", "a.zip").out
     assert "itself" in filled.vdisk("archive", "repair", "a.zip", "--from", "a.zip", check=4).err
