@@ -174,6 +174,8 @@ def main(arguments: "list[str]") -> int:
         say(f"Ready. The programs are in {VENV / 'bin'}: try {VENV / 'bin/portunix'} vdisk doctor")
         return 0
     sys.stderr.flush()
+    # Tests and demo start hundreds of interpreters: without compiled files each would compile everything again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if command == "test":
         os.chdir(ROOT)
         script = ["-m", "pytest"]

@@ -34,7 +34,9 @@ class Workplace:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         # Under sudo, the commands would act for the person who called it; here they act for the user that runs this.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SUDO_", "PORTUNIX_"))}
+        # And whoever forbids compiled files on this machine for builds does not mean the programs that are measured.
+        without = ("SUDO_", "PORTUNIX_", "PYTHONDONTWRITEBYTECODE")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(without)}
         self.environment = kept | {
             "PORTUNIX_HOME": str(folder / "home"),
             "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin{os.pathsep}/sbin",
