@@ -40,8 +40,11 @@ class Fleecing:
         self._partition = partition
 
     def prepare(self, fleece: Path, *, size: int) -> None:
-        """Open the file that takes the old content; ``size`` is that of the disk in bytes."""
-        self._add("file", _FLEECE, {"filename": str(fleece), "locking": "off", "discard": "unmap"})
+        """Open the file that takes the old content; ``size`` is that of the disk in bytes.
+
+        It never has to survive anything, so writers need not wait until it is on stable storage.
+        """
+        self._add("file", _FLEECE, {"filename": str(fleece), "locking": "off", "cache": {"no-flush": True}})
         found = self._nodes()[_FLEECE]
         image = found.get("image")
         if not isinstance(image, dict) or image.get("virtual-size") != size:
