@@ -179,6 +179,8 @@ def _export(result: Object) -> list[str]:
         lines.append(f"writing the archive anew saved {show_size(result['saved_bytes'])}")
     if result["reused_bytes"]:
         lines.append(f"{show_size(result['reused_bytes'])} were kept from an earlier run")
+    if result["excluded"]:
+        lines += render_archive.left_out(result["excluded"])
     return lines
 
 

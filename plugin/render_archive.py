@@ -33,6 +33,15 @@ def archive_list(result: Object) -> list[str]:
     return lines
 
 
+def left_out(excluded: Object) -> list[str]:
+    """What an export left out, by rule."""
+    if not excluded["rules"]:
+        return ["there was nothing to leave out"]
+    rows = [(one["rule"], str(one["files"]), show_size(one["bytes"])) for one in excluded["rules"]]
+    total = f"left out: {excluded['files']} files, {show_size(excluded['bytes'])}"
+    return [total, *table(("RULE", "FILES", "SIZE"), rows, frozenset({1, 2}))]
+
+
 def verify(result: Object) -> list[str]:
     """That an archive is whole."""
     what = "directory, index and headers" if result["quick"] else f"every chunk, {show_size(result['checked_bytes'])}"

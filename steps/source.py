@@ -22,11 +22,17 @@ class SourceIdentity:
     """What tells that a source still has the same content, without reading it.
 
     ``view`` is empty for the image file itself; a snapshot or an overlay of it has a word of its own that no other
-    state of the image has.
+    state of the image has. Behind ``#`` follows what only one opening of it has: where the same thing is made twice,
+    equal in meaning and not byte for byte, nothing that was read of the one stands for the other.
     """
 
     file: FileIdentity
     view: str = ""
+
+    @property
+    def lasting(self) -> SourceIdentity:
+        """The same for every opening."""
+        return SourceIdentity(self.file, self.view.partition("#")[0])
 
 
 class Source(Protocol):

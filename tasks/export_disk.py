@@ -31,6 +31,7 @@ from portunix_vdisk.steps.source import SourceIdentity
 from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.archives import archive_at, count_of
 from portunix_vdisk.tasks.describe import show_path
+from portunix_vdisk.tasks.excluding import Excluding
 from portunix_vdisk.tasks.graph import Graph, Member, Values
 from portunix_vdisk.tasks.live_source import LiveExport
 from portunix_vdisk.tasks.session import Session
@@ -46,6 +47,7 @@ class _Finished:
     output: Path
     disk_uuid: str
     seen: dict[tuple[FileIdentity, FileIdentity], bool]
+    view: str = ""
 
     def __call__(self) -> bool:
         try:
@@ -58,7 +60,8 @@ class _Finished:
             status = archive_status(self.output, self.disk_uuid)
             if status.state is ArchiveState.LOCKED:
                 return False  # not for ever: its password may come
-            self.seen[source, there] = status.state is ArchiveState.SEALED and status.source == SourceIdentity(source)
+            wanted = SourceIdentity(source, self.view)
+            self.seen[source, there] = status.state is ArchiveState.SEALED and status.source == wanted
         return self.seen[source, there]
 
 
@@ -67,17 +70,19 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
     disk = find_disk(session, options["disk"]) if "disk" in options else only_mounted_disk(session)
     output = _output(session, disk, options.get("output"))
     live = LiveExport(session, disk, output)
-    export = replace(_export(session, disk, output, options), source=live.source)
+    excluding = Excluding(session, disk) if options.get("exclude-cache") == "true" else None
+    origin = excluding or live
+    export = replace(_export(session, disk, output, options), source=origin.source)
     count = range_count(disk.size)
     verify = Verify(export, _reads_back(session, output, options))
-    finished = _Finished(disk.path, output, disk.uuid, {})
+    finished = _Finished(disk.path, output, disk.uuid, {}, excluding.view if excluding else "")
 
     def scan(ctx: Context) -> Json:
         must_be_ready(disk)
         if options.get("output", "").endswith("/"):
             output.parent.mkdir(parents=True, exist_ok=True)
         _refuse_on_itself(session, disk, output)
-        live.check()
+        origin.check()
         _refuse_other_content(output, disk)
         session.at_end(close_exports)
         _unlock(session, export)
@@ -85,7 +90,7 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
             return {}
         result = Scan(export).run(ctx)
         session.catalog.start_export(disk.uuid, output)
-        return result
+        return {**result, "excluded": excluding.report()} if excluding and isinstance(result, Mapping) else result
 
     def publish(ctx: Context) -> Json:
         _unlock(session, export)
@@ -97,7 +102,7 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
 
     def guarded(step: Callable[[Context], Json]) -> Callable[[Context], Json]:
         def run(ctx: Context) -> Json:
-            live.check()
+            origin.check()
             session.at_end(close_exports)
             _unlock(session, export)
             return step(ctx)
@@ -109,7 +114,8 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
             if finished():
                 return True
             try:
-                return pack_is_done(output, values, SourceIdentity(durable.identity_of(disk.path)))
+                source = excluding.identity() if excluding else SourceIdentity(durable.identity_of(disk.path))
+                return pack_is_done(output, values, source)
             except OSError:
                 return False
 
@@ -145,6 +151,7 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
                 "written_bytes": ran.get("written_bytes", 0),
                 "reused_bytes": ran.get("reused_bytes", 0),
                 "waited_seconds": live.waited,
+                "excluded": excluding.reported(values.get("scan", {})) if excluding else None,
                 "changed": changed,
             }
 

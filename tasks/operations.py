@@ -140,7 +140,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Parameter("level", Kind.TEXT, "auto (default), store, or zstd's 1 to 19", metavar="LEVEL"),
             Parameter("verify", Kind.FLAG, "read back what was written (always done on removable media)"),
             Parameter("encrypted", Kind.FLAG, "encrypt the archive; asks for a password"),
-            later("exclude-cache", "smart export", Kind.FLAG),
+            Parameter("exclude-cache", Kind.FLAG, "leave out caches and build outputs; the disk stays as it is"),
             *PASSWORD,
         ),
         (
@@ -148,6 +148,7 @@ OPERATIONS: tuple[Operation, ...] = (
             "portunix vdisk export --disk my-dev --output /media/usb/",
             "portunix vdisk export --disk my-dev --encrypted --output client-delivery/",
             "portunix vdisk export --disk my-dev --base monday.zip --output tuesday.zip",
+            "portunix vdisk export --disk my-dev --exclude-cache --output small.zip",
         ),
     ),
     Operation(

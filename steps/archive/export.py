@@ -184,7 +184,7 @@ class ExportJob:
             previous = Previous(before.generation, before.root.hex())
         now = datetime.now(UTC).isoformat(timespec="seconds")
         root = root_of_chunks(disk, chunks)
-        return Index(self.generation, previous, now, disk, self.source.identity, tuple(chunks), root)
+        return Index(self.generation, previous, now, disk, self.source.identity.lasting, tuple(chunks), root)
 
     def session_for_sealing(self) -> int:
         """A session of this process, since only those can encrypt."""

@@ -50,6 +50,7 @@ RESULTS: dict[str, Any] = {
         **dict.fromkeys(("archive_bytes", "disk_bytes", "data_bytes", "written_bytes", "reused_bytes"), 7),
         **dict.fromkeys(("added_bytes", "saved_bytes"), 7),
         "waited_seconds": 0.05,
+        "excluded": {"files": 3, "bytes": 7, "stayed": 0, "rules": [{"rule": "cargo", "files": 3, "bytes": 7}]},
     },
     "verify": {
         "archive": "/x.zip",

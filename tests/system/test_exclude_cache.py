@@ -1,0 +1,103 @@
+"""Smart export as a person meets it: caches stay on the disk and are not in the archive."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from blocks import check_filesystem, raw_of
+from machine import Machine
+
+from portunix_vdisk.platform.base import Partition
+from portunix_vdisk.steps.durable import identity_of
+from portunix_vdisk.tests.support.excluding import make, tree
+from portunix_vdisk.tests.support.trees import facts, grow
+
+OF_A_PERSON = ["r/Cargo.toml", "r/src/main.rs", "p/target/holiday.jpg", "w/node_modules/react/index.js", "p/a.py"]
+MADE_AGAIN = ["r/target/debug/app", "p/__pycache__/a.pyc", "w/node_modules/.cache/x", "caf\udce9\n/__pycache__/b.pyc"]
+
+VHD_FIRST = pytest.mark.parametrize("filled", ["vhd", pytest.param("img", marks=pytest.mark.full)], indirect=True)
+IMG_FIRST = pytest.mark.parametrize("filled", ["img", pytest.param("vhd", marks=pytest.mark.full)], indirect=True)
+
+
+@pytest.fixture
+def filled(request: pytest.FixtureRequest, machine: Machine) -> Machine:
+    machine.vdisk("create", "--name", "my-dev", "--size", "128MiB", "--type", request.param)
+    machine.vdisk("mount", "my-dev", "mnt")
+    top = machine.folder / "mnt"
+    make(top, *OF_A_PERSON, *MADE_AGAIN)
+    (top / "r/target/debug/app").write_bytes(os.urandom(5 << 20))
+    grow(top / "grown", files=60)
+    (machine.folder / "expected").mkdir()
+    machine.run("cp", "-a", f"{top}/.", machine.folder / "expected", check=0)
+    for path in ("r/target", "p/__pycache__", "w/node_modules/.cache", "caf\udce9\n/__pycache__"):
+        folder = (machine.folder / "expected" / path).parent
+        when = folder.stat().st_mtime_ns
+        shutil.rmtree(machine.folder / "expected" / path)
+        os.utime(folder, ns=(when, when))
+    machine.vdisk("unmount", "my-dev")
+    return machine
+
+
+def image_of(machine: Machine) -> Path:
+    return next((machine.home / "vdisk" / "disks").glob("my-dev.*"))
+
+
+def imported(machine: Machine, archive: str, name: str) -> Path:
+    """Mount point of a disk made of an archive."""
+    machine.vdisk("import", archive, "--name", name)
+    with raw_of(next((machine.home / "vdisk" / "disks").glob(f"{name}.*"))) as raw:
+        check_filesystem(raw, Partition(1 << 20, raw.stat().st_size - (2 << 20)))
+    machine.vdisk("mount", name, name)
+    return machine.folder / name
+
+
+@VHD_FIRST
+def test_caches_leave_the_copy_only(filled: Machine) -> None:
+    image = image_of(filled)
+    before = identity_of(image), hashlib.sha256(image.read_bytes()).hexdigest()
+    answer = filled.vdisk("export", "--disk", "my-dev", "--exclude-cache", "--output", "a.zip")
+    assert "left out: 4 files" in answer.out and "python-bytecode      2" in answer.out
+    assert (identity_of(image), hashlib.sha256(image.read_bytes()).hexdigest()) == before
+    assert (filled.folder / "a.zip").stat().st_size < 4 << 20
+
+    again = filled.vdisk("export", "--disk", "my-dev", "--exclude-cache", "--output", "a.zip", "--json").json
+    assert again["tasks"]["run"] == 0 and again["result"]["changed"] is False
+    assert again["result"]["excluded"]["files"] == 4
+    assert [one["rule"] for one in again["result"]["excluded"]["rules"]] == ["cargo", "python-bytecode", "node-cache"]
+
+    assert facts(imported(filled, "a.zip", "copy")) == facts(filled.folder / "expected")
+    filled.vdisk("unmount", "copy")
+
+
+@IMG_FIRST
+def test_with_and_without_are_generations_of_one_archive(filled: Machine) -> None:
+    words = ("export", "--disk", "my-dev", "--output", "a.zip", "--json")
+    first = filled.vdisk(*words, "--exclude-cache").result
+    whole = filled.vdisk(*words).result
+    assert (whole["generation"], whole["excluded"]) == (2, None) and first["root"] != whole["root"]
+    assert whole["added_bytes"] > 5 << 20
+    third = filled.vdisk(*words, "--exclude-cache", "--keep", "3").result
+    assert third["generation"] == 3 and third["added_bytes"] < 300_000, "its content is in the archive already"
+    filled.vdisk("import", "a.zip", "--generation", "2", "--name", "whole")
+    filled.vdisk("mount", "whole", "whole")
+    assert set(MADE_AGAIN) <= tree(filled.folder / "whole")
+    filled.vdisk("unmount", "whole")
+
+
+@IMG_FIRST
+@pytest.mark.full
+def test_as_a_task_and_with_rules_of_ones_own(filled: Machine) -> None:
+    filled.doit("export:my-dev", "exclude-cache=true", "output=a.zip")
+    rules = filled.home / "vdisk-excludes.yaml"
+    rules.write_text("rules:\n  python-bytecode: off\n  react: {patterns: [react/]}\nkeep: [/r/target/]\n")
+    result = filled.vdisk("export", "--disk", "my-dev", "--exclude-cache", "--output", "a.zip", "--json").result
+    assert result["generation"] == 2, "other rules, another copy"
+    assert {one["rule"] for one in result["excluded"]["rules"]} == {"react", "node-cache"}
+    rules.write_text("rules:\n  react:\n    paterns: [react/]\n")
+    refused = filled.vdisk("export", "--disk", "my-dev", "--exclude-cache", "--output", "b.zip", check=2)
+    assert "line 3: rules.react.paterns" in refused.err and "patterns" in refused.err
+    filled.vdisk("export", "--disk", "my-dev", "--output", "b.zip")
