@@ -48,7 +48,11 @@ PROGRAMS = (
     ("zstd", "zstd", "nothing to compare with in demo and benchmark; some tests fail"),
 )
 """Programs of the host. The program's own list, with more detail, is ``portunix vdisk doctor``."""
-ONLY_FOR_TESTS = (("7z", "p7zip-full", TESTS),)
+ONLY_FOR_TESTS = (
+    ("7z", "p7zip-full", TESTS),
+    ("mkfs.btrfs", "btrfs-progs", TESTS),
+    ("mkfs.xfs", "xfsprogs", TESTS),
+)
 """What nobody but the tests wants; ``setup`` and ``demo`` don't install it."""
 
 

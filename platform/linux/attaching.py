@@ -18,6 +18,7 @@ from portunix_vdisk.platform.base import SECTOR, Attachment, ImageType, Partitio
 from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import BadUsage, Corrupt, Failed, NotFound, Refused
 from portunix_vdisk.platform.linux import loop, state
+from portunix_vdisk.platform.linux.cloning import remove_clone
 from portunix_vdisk.platform.linux.facts import Facts, find, loops_on, observe
 from portunix_vdisk.platform.linux.image_locks import refuse_if_open_elsewhere
 from portunix_vdisk.platform.linux.mount_point import Caller, acting_as
@@ -198,6 +199,8 @@ class Attaching:
         StorageDaemon(facts.folder, self.commands).stop()
         if facts.state is not None:
             end_server(facts.state)
+            if facts.state.direct:
+                remove_clone(self.caller, Path(facts.state.image))
             self.forget_mount_point(facts.folder, facts.state)
         state.remove(facts.folder)
 

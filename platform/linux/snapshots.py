@@ -7,9 +7,7 @@ shares its blocks with the image, where the host's filesystem can do that (btrfs
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import struct
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +18,7 @@ from portunix_vdisk.platform.base import ImageType, Snapshot
 from portunix_vdisk.platform.commands import display
 from portunix_vdisk.platform.errors import BadUsage, Refused
 from portunix_vdisk.platform.linux import state
+from portunix_vdisk.platform.linux.cloning import clone_of, clone_whole, remove_clone, try_to_clone
 from portunix_vdisk.platform.linux.facts import Facts, observe
 from portunix_vdisk.platform.linux.fleecing import Fleecing
 from portunix_vdisk.platform.linux.freezing import freezable, settle, thaw_left
@@ -31,11 +30,6 @@ from portunix_vdisk.platform.linux.storage_daemon import StorageDaemon
 
 _GAP = 1 << 20
 """Holes shorter than this are not told apart."""
-_FICLONE, _FICLONERANGE = 0x40049409, 0x4020940D
-_RANGE = struct.Struct("=qQQQ")
-"""struct file_clone_range: source, its offset, length, target's offset. Source: include/uapi/linux/fs.h."""
-_CANNOT_CLONE = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS, errno.EXDEV)
-_BLOCK = 1 << 16
 
 
 def take_snapshot(mounting: Mounting, image: Path, room: Path) -> Snapshot:
@@ -180,17 +174,6 @@ def _data(descriptor: int, size: int) -> tuple[tuple[int, int], ...]:
 # on a plain loop device -------------------------------------------------------------------------------
 
 
-def clone_of(image: Path) -> Path:
-    """The file that shares its blocks with the image, until its only reader has opened it."""
-    return image.with_name(image.name + ".snapshot.partial")
-
-
-def remove_clone(caller: Caller, image: Path) -> None:
-    """Remove what a killed process left."""
-    with suppress(OSError), acting_as(caller):
-        clone_of(image).unlink(missing_ok=True)
-
-
 def _cloned(mounting: Mounting, facts: Facts, note: State, image: int) -> Snapshot:
     caller, path, entry = mounting.caller, clone_of(Path(note.image)), facts.mounts[-1]
     remove_clone(caller, Path(note.image))
@@ -202,11 +185,11 @@ def _cloned(mounting: Mounting, facts: Facts, note: State, image: int) -> Snapsh
     try:
         if not caller.restricted:
             os.chown(clone, caller.owner.uid, caller.owner.gid)
-        _try_to_clone(image, clone)
+        try_to_clone(image, clone)
         with freezable(mounting.commands, facts.folder, entry.point, entry.device) as filesystem:
             settle(entry.point)
             filesystem.freeze()
-            fcntl.ioctl(clone, _FICLONE, image)
+            clone_whole(image, clone)
             waited = filesystem.thaw()
         size = os.fstat(clone).st_size
         return Snapshot(str(uuid.uuid4()), size, _data(clone, size), path, served=False, waited=waited)
@@ -215,17 +198,3 @@ def _cloned(mounting: Mounting, facts: Facts, note: State, image: int) -> Snapsh
         raise
     finally:
         os.close(clone)
-
-
-def _try_to_clone(image: int, clone: int) -> None:
-    """Before anything is frozen for it. Raises ``Refused``."""
-    try:
-        fcntl.ioctl(clone, _FICLONERANGE, _RANGE.pack(image, 0, _BLOCK, 0))
-    except OSError as error:
-        if error.errno not in _CANNOT_CLONE:
-            raise
-        raise Refused(
-            "the disk is mounted and written to, and the filesystem that holds its image cannot keep its present state",
-            state="nothing was changed",
-            hint="unmount the disk; mounted with portunix vdisk mount --live it can be exported while it is used",
-        ) from error
