@@ -121,8 +121,12 @@ class Group:
     checksum: int
 
 
-def read_geometry(read: Read, length: int) -> Geometry:
-    """The geometry of the filesystem in a partition of ``length`` bytes. Raises ``Doubt``."""
+def read_geometry(read: Read, length: int, *, frozen: bool = False) -> Geometry:
+    """The geometry of the filesystem in a partition of ``length`` bytes.
+
+    ``frozen``: it was mounted and held still. Then files that were deleted while they were open are no reason to
+    doubt: their blocks are still in use. Raises ``Doubt``.
+    """
     if length < 4 * _SUPERBLOCK_AT:
         raise Doubt("the partition is too small for a filesystem")
     block = bytes(read(_SUPERBLOCK_AT, 1024))
@@ -134,6 +138,8 @@ def read_geometry(read: Read, length: int) -> Geometry:
     (revision,) = struct.unpack_from("<I", block, 0x4C)
     (inode_size,) = struct.unpack_from("<H", block, 0x58)
     (last_orphan,) = struct.unpack_from("<I", block, 0xE8)
+    if frozen:
+        last_orphan, read_only = 0, read_only & ~_ORPHAN_PRESENT
     _refuse_unclean(state, last_orphan, incompatible, read_only)
     unknown = [
         f"{name} {bits:#x}"

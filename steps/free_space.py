@@ -21,20 +21,21 @@ Runs = list[tuple[int, int]]
 """Start and end of each run, ascending and apart."""
 
 
-def used_extents(source: Source, partition: Partition, file_system: str) -> Runs | None:
+def used_extents(source: Source, partition: Partition, file_system: str, *, frozen: bool = False) -> Runs | None:
     """Start and end (disk offsets) of everything that must be kept, ascending and apart.
 
     That is all outside the partition and the blocks in use inside. Free runs too small to matter, and all that the
     source has no data for, may be called in use. None where it can't be told for certain, for example because the
-    filesystem was not unmounted cleanly: then everything counts.
+    filesystem was not unmounted cleanly: then everything counts. ``frozen``: it was mounted, and held still when this
+    state was kept.
     """
     try:
-        return find_used(source, partition, file_system)
+        return find_used(source, partition, file_system, frozen=frozen)
     except (Doubt, VdiskError):
         return None
 
 
-def find_used(source: Source, partition: Partition, file_system: str) -> Runs:
+def find_used(source: Source, partition: Partition, file_system: str, *, frozen: bool = False) -> Runs:
     """The same, with the reason where it can't be told. Raises ``Doubt``, and ``Failed`` where reading fails."""
     if file_system != FileSystemType.EXT4:
         raise Doubt(f"free blocks of {file_system} are not understood yet")
@@ -48,7 +49,7 @@ def find_used(source: Source, partition: Partition, file_system: str) -> Runs:
         source.read_into(partition.start + offset, buffer)
         return buffer
 
-    geometry = read_geometry(read, partition.length)
+    geometry = read_geometry(read, partition.length, frozen=frozen)
     free = _Free()
     groups = []
     for group in read_groups(read, geometry, _groups_with_data(source, partition, geometry)):

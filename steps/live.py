@@ -48,7 +48,7 @@ class SnapshotSource:
 
     def narrow(self, partition: Partition, file_system: str) -> None:
         """From now on what the filesystem calls free counts as zeros, if it can be told."""
-        used = used_extents(self, partition, file_system)
+        used = used_extents(self, partition, file_system, frozen=True)
         if used is not None:
             self._keep(list(common(self.extents, used)))
 

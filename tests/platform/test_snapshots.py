@@ -160,7 +160,7 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
     point.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", point], check=True)
     yield point
-    subprocess.run(["umount", point], check=True)
+    subprocess.run(["umount", "--lazy", point], check=True)  # a failed test may have left a snapshot in it
 
 
 def test_no_room_for_what_is_overwritten_breaks_the_snapshot_only(live: Disk, tmp_path: Path, tiny: Path) -> None:
