@@ -188,8 +188,10 @@ def _import(result: Object) -> list[str]:
     disk = result["disk"]
     if disk is None:
         return _aborted(result)
-    if not result["changed"]:
+    if not result["changed"] and not result["damage"]:
         return [f"{disk['name']} exists already with this content: {disk['path']}"]
+    if result["damage"]:
+        return render_archive.damage(disk, result["damage"])
     lines = [f"imported {disk['name']}: {disk['size']} {disk['type']}, verified, {disk['path']}"]
     if result["reused_bytes"]:
         lines.append(f"{show_size(result['reused_bytes'])} were kept from an earlier run")

@@ -79,6 +79,16 @@ def archive_repair(result: Object) -> list[str]:
     return [*lines, f"whole generations: {_numbers(result['whole_generations']) or 'none'}"]
 
 
+def damage(disk: Object, found: Object) -> list[str]:
+    """What of an imported disk is not what it was."""
+    lines = [f"imported {disk['name']}, but for what was damaged: {disk['path']}"]
+    lines += [f"damaged: {path}" for path in found["files"]]
+    more = found["file_count"] - len(found["files"])
+    lines += [f"and {more} more"] if more else []
+    lines += [f"damaged, of the filesystem itself: {part}" for part in found["structures"]]
+    return [*lines, f"look at it: portunix vdisk mount {disk['name']} --read-only"]
+
+
 def archive_rekey(result: Object) -> list[str]:
     """That the password is another one."""
     return [f"{result['archive']} has its new password; copies made before still open with the former one"]

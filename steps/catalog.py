@@ -167,6 +167,10 @@ class Catalog:
             identity,
         )
 
+    def set_root(self, uuid: str, root: str) -> None:
+        """What the content of an imported disk is called: its archive's root, or another word. Raises ``NotFound``."""
+        self._update(uuid, "archive_root = ?", root)
+
     def remove(self, uuid: str) -> None:
         """Forget a disk and its exports; no file is touched. Forgetting what is unknown changes nothing."""
         with self._database.transaction() as database:

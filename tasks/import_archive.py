@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from portunix_vdisk.platform.base import FileSystemType, ImageType
-from portunix_vdisk.platform.errors import BadUsage, Corrupt, Refused
+from portunix_vdisk.platform.errors import BadUsage, Corrupt, Incomplete, Refused
 from portunix_vdisk.platform.home import calling_owner
 from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.archive.documents import DiskFacts
@@ -24,6 +25,7 @@ from portunix_vdisk.steps.disk import Disk, DiskState
 from portunix_vdisk.steps.names import check_name
 from portunix_vdisk.steps.register import Register
 from portunix_vdisk.steps.step import Context, Json
+from portunix_vdisk.tasks.adapter import saved_values
 from portunix_vdisk.tasks.archives import bases_at, count_of
 from portunix_vdisk.tasks.create_disk import (
     declared,
@@ -37,6 +39,9 @@ from portunix_vdisk.tasks.describe import disk_json, show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
 from portunix_vdisk.tasks.session import Session
 from portunix_vdisk.tasks.unlocking import unlock, unlock_chain
+
+_NAMED: Final = 5
+"""Files that an error names; the result has more."""
 
 
 def import_graph(session: Session, options: Mapping[str, str]) -> Graph:
@@ -52,13 +57,16 @@ def import_graph(session: Session, options: Mapping[str, str]) -> Graph:
     check_name(name)
     if "type" in options:
         facts = replace(facts, type=_type(options["type"]))
-    disk = _plan(session, name, facts, options.get("path"), archive, archive_uuid, root)
-    task = Import(archive, durable.partial_of(disk.path), disk.type, generation, bases)
+    salvage = options.get("salvage") == "true"
+    disk = _plan(session, name, facts, options.get("path"), archive, archive_uuid, root, salvage)
+    task = Import(archive, durable.partial_of(disk.path), disk.type, generation, bases, salvage)
     count = range_count(disk.size)
 
     def ready() -> bool:
         known = session.catalog.get(name)
-        if known is None or known.state is not DiskState.READY or known.archive_root != root:
+        if known is None or known.state is not DiskState.READY:
+            return False
+        if known.archive_root != root and not (salvage and known.archive_root == salvaged(root)):
             return False
         try:
             return durable.identity_of(known.path) == known.imported_identity
@@ -94,10 +102,30 @@ def import_graph(session: Session, options: Mapping[str, str]) -> Graph:
         known = session.catalog.get(name)
         return ready() or (known is not None and is_published(known))
 
+    def damage() -> Mapping[str, Json] | None:
+        """What salvaging found when the image was proven, in this run or an earlier one."""
+        proof = saved_values(f"import:{name}:prove")
+        facts = proof.get("result") if proof.get("uuid") == disk.uuid else None
+        found = facts.get("damage") if isinstance(facts, Mapping) else None
+        return found if isinstance(found, Mapping) else None
+
     def register(ctx: Context) -> Json:
+        # What was salvaged has not the content of the archive, so it must never pass for it.
+        session.catalog.set_root(disk.uuid, salvaged(root) if damage() else root)
         return Register(session.home.catalog, disk.uuid, disk.path, imported=True).run(ctx)
 
-    def result(values: Mapping[str, Values]) -> Json:
+    def report(ctx: Context) -> Json:
+        found = damage()
+        if found is None:
+            return {}
+        proof = saved_values(f"import:{name}:prove")
+        raise incomplete(archive, name, found, {**facts_of({"prove": proof}), "damage": found})
+
+    def unharmed(values: Values) -> bool:
+        known = session.catalog.get(name)
+        return damage() is None and known is not None and known.archive_root == root
+
+    def facts_of(values: Mapping[str, Values]) -> dict[str, Json]:
         ran = values["prove"].get("result") if f"import:{name}:prove" in session.ran else {}
         assert isinstance(ran, Mapping)
         return {
@@ -107,6 +135,7 @@ def import_graph(session: Session, options: Mapping[str, str]) -> Graph:
             "written_bytes": ran.get("written_bytes", 0),
             "reused_bytes": ran.get("reused_bytes", 0),
             "changed": bool(session.ran),
+            "damage": None,
         }
 
     def clean() -> None:
@@ -132,8 +161,34 @@ def import_graph(session: Session, options: Mapping[str, str]) -> Graph:
             Member(
                 "register", "give the image its name and enter it into the catalog", register, lambda values: ready()
             ),
+            *([Member("report", "tell what is damaged", report, unharmed)] if salvage else []),
         ),
-        result=result,
+        result=facts_of,
+    )
+
+
+def salvaged(root: str) -> str:
+    """What the catalog calls the content of a disk that is an archive's but for damaged places."""
+    return f"salvaged-{root}"
+
+
+def incomplete(archive: Path, name: str, damage: Mapping[str, Json], result: Mapping[str, Json]) -> Incomplete:
+    """The end of an import that salvaged."""
+    files, structures = damage["files"], damage["structures"]
+    assert isinstance(files, list) and isinstance(structures, list)
+    told = [str(path) for path in files[:_NAMED]]
+    more = int(str(damage["file_count"])) - len(told)
+    hurt = ", ".join(told) + (f" and {more} more" if more else "") if told else "no file"
+    if damage["unknown"]:
+        hurt = f"which files cannot be told ({damage['unknown']})"
+    inside = f"; of the filesystem itself: {', '.join(map(str, structures[:_NAMED]))}" if structures else ""
+    return Incomplete(
+        f"{name} was imported, but {damage['damaged_bytes']} bytes of {show_path(archive)} were damaged and are zeros:"
+        f" {hurt}{inside}",
+        "everything else is whole and verified",
+        f"if a disk or an archive still has it: portunix vdisk archive repair {show_path(archive)} --from DISK-OR-FILE,"
+        " then import again under another name",
+        result,
     )
 
 
@@ -145,7 +200,8 @@ def offering_repair(archive: Path) -> Iterator[None]:
     except Corrupt as error:
         if isinstance(error, WrongPassword):
             raise
-        hint = f"mend it: portunix vdisk archive repair {show_path(archive)} --from DISK-OR-FILE"
+        path = show_path(archive)
+        hint = f"mend it: portunix vdisk archive repair {path} --from DISK-OR-FILE; or import what is whole: --salvage"
         raise Corrupt(error.what, error.state, hint) from error
 
 
@@ -175,14 +231,22 @@ def _archive(session: Session, options: Mapping[str, str]) -> Path:
 
 
 def _plan(
-    session: Session, name: str, facts: DiskFacts, place: str | None, archive: Path, archive_uuid: str, root: str
+    session: Session,
+    name: str,
+    facts: DiskFacts,
+    place: str | None,
+    archive: Path,
+    archive_uuid: str,
+    root: str,
+    salvage: bool,
 ) -> Disk:
     """The disk as an earlier run entered it, or as it would be. Raises ``Refused`` for a name that is taken."""
     known = session.catalog.get(name)
     if known is not None:
-        if known.archive_root == root and known.state is DiskState.IMPORTING:
+        ours = known.archive_root in (root, salvaged(root))
+        if ours and known.state is DiskState.IMPORTING:
             return known
-        untouched = known.archive_root == root and known.path.exists()
+        untouched = (ours if salvage else known.archive_root == root) and known.path.exists()
         if untouched and durable.identity_of(known.path) == known.imported_identity:
             return known
         what = "is being created" if known.state is DiskState.CREATING else "exists already"

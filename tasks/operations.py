@@ -169,7 +169,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Parameter("type", Kind.TEXT, "vhd or img (default: as it was)", metavar="TYPE"),
             Parameter("generation", Kind.TEXT, "an older state of the archive (default: the newest)", metavar="N"),
             Parameter("base", Kind.TEXT, "archives that this one is a delta against, if not beside it", metavar="FILE"),
-            later("salvage", "repair", Kind.FLAG),
+            Parameter("salvage", Kind.FLAG, "import what is whole of a damaged archive, and name the damaged files"),
             later("in-place", "foreign images", Kind.FLAG),
             *PASSWORD,
         ),

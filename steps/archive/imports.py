@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from portunix_vdisk.platform.base import BlockImage, ImageType, Platform
-from portunix_vdisk.platform.errors import Failed
+from portunix_vdisk.platform.errors import Corrupt, Failed
 from portunix_vdisk.steps.archive.digest import digest_of
 from portunix_vdisk.steps.archive.index import Chunk
 from portunix_vdisk.steps.archive.layout import CHUNK_SIZE, chunk_length, range_count, range_of
+from portunix_vdisk.steps.archive.mending import Lenient
 from portunix_vdisk.steps.archive.packing import covered_chunks
 from portunix_vdisk.steps.archive.pipeline import Pipeline
 from portunix_vdisk.steps.archive.reader import ArchiveReader
+from portunix_vdisk.steps.archive.storage import ArchiveFile, whole_path
 from portunix_vdisk.steps.step import Context
 
 _BLOCK = 64 << 10
@@ -37,6 +39,8 @@ class Import:
     type: ImageType
     generation: int | None = None
     bases: tuple[Path, ...] = ()
+    salvage: bool = False
+    """Chunks that are damaged become zeros, and are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,12 @@ class ImportJob:
         self.reused = 0
         """Disk bytes found right in the image."""
         self.done = 0
+        self.damaged: dict[int, int] = {}
+        """Offset and length of chunks that could not be had and are zeros now."""
         self._unflushed = False
         self._pipeline: Pipeline[_Place, _Ready] | None = None
         with ExitStack() as stack:
-            self.reader = stack.enter_context(ArchiveReader(task.archive, task.generation, bases=task.bases))
+            self.reader = stack.enter_context(_open(task, stack))
             size = self.reader.index.disk.size
             image = platform.map_image(task.partial, task.type)
             if image.size != size:
@@ -144,7 +150,14 @@ class ImportJob:
             if digest_of(there) == place.chunk.digest:
                 return _Ready(place, True, b"", ())
         assert place.chunk is not None
-        data = self.reader.plain(place.chunk)
+        try:
+            data = self.reader.plain(place.chunk)
+        except Corrupt:
+            if not self.task.salvage:
+                raise
+            self.damaged[place.offset] = place.length
+            zero = not touched or there == _ZERO_CHUNK[: place.length]
+            return _Ready(_Place(place.offset, place.length, None), zero, b"", ())
         return _Ready(place, False, data, ((0, len(data)),) if touched else tuple(_data_runs(data)))
 
     def _apply(self, ready: _Ready) -> None:
@@ -161,6 +174,17 @@ class ImportJob:
                 for start, end in ready.runs:
                     self._image.write(place.offset + start, view[start:end])
         self.written += place.length
+
+
+def _open(task: Import, stack: ExitStack) -> ArchiveReader:
+    """The archive; to be salvaged, what its medium does not give back is damaged and stops nothing."""
+    file = None
+    if task.salvage:
+        try:
+            file = Lenient(stack.enter_context(ArchiveFile(whole_path(task.archive))))
+        except OSError as error:
+            raise Failed(f"cannot read {task.archive}: {error.strerror}") from error
+    return ArchiveReader(task.archive, task.generation, file=file, bases=task.bases)
 
 
 def _data_runs(data: bytes) -> Iterator[tuple[int, int]]:

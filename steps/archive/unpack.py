@@ -8,6 +8,7 @@ from portunix_vdisk.platform.errors import Refused, VdiskError
 from portunix_vdisk.steps.archive.imports import Import, ImportJob, close_import, with_import
 from portunix_vdisk.steps.archive.index import root_of_chunks
 from portunix_vdisk.steps.archive.reader import ArchiveReader
+from portunix_vdisk.steps.archive.salvage import damaged_files
 from portunix_vdisk.steps.step import Context, Json
 
 
@@ -72,7 +73,8 @@ class Unpack:
 class Finish:
     """Prove the whole image: chunks that this process neither wrote nor read back are read back now; then the root.
 
-    Releases the image. The result has the archive's facts and the disk bytes written and reused by this process.
+    Releases the image. The result has the archive's facts and the disk bytes written and reused by this process; where
+    damaged chunks became zeros, ``damage`` says which files that hurts, otherwise it is None.
     """
 
     task: Import
@@ -88,6 +90,11 @@ class Finish:
             "data_bytes": index.data_bytes,
             "written_bytes": job.written,
             "reused_bytes": job.reused,
+            "damage": None,
         }
+        places = [(offset, offset + length) for offset, length in sorted(job.damaged.items())]
         close_import(self.task.partial)
+        if places:
+            task = self.task
+            facts["damage"] = damaged_files(ctx.platform, task.partial, task.type, index.disk, places, ctx.safe_point)
         return facts

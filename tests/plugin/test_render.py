@@ -39,13 +39,13 @@ def test_a_table_of_nothing_is_its_head() -> None:
         ("mount", {"changed": False}, "already mounted at /mnt/dev"),
         ("unmount", {"changed": False}, "was not mounted"),
         ("export", {"changed": False}, "is up to date"),
-        ("import", {"changed": False}, "exists already"),
+        ("import", {"changed": False, "damage": None}, "exists already"),
         ("delete", {"deleted": False}, "was kept"),
         ("archive mount", {"changed": False}, "already mounted at /mnt/look"),
         ("archive unmount", {"changed": False}, "was not mounted"),
     ],
 )
-def test_doing_it_again_is_said(name: str, changed: dict[str, bool], words: str) -> None:
+def test_doing_it_again_is_said(name: str, changed: dict[str, bool | None], words: str) -> None:
     assert words in render(name, RESULTS[name] | changed)[0]
 
 

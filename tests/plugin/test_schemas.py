@@ -109,6 +109,13 @@ RESULTS: dict[str, Any] = {
         "changed": True,
         "written_bytes": 1,
         "reused_bytes": 0,
+        "damage": {
+            "damaged_bytes": 7,
+            "files": ["/a"],
+            "file_count": 1,
+            "structures": ["journal"],
+            "unknown": None,
+        },
     },
     "archive mount": {
         "archive": "/x.zip",

@@ -166,3 +166,28 @@ def test_a_damaged_archive_is_repaired_from_its_disk(filled: Machine) -> None:
     filled.vdisk("archive", "repair", "a.zip", "--from", "nobody", check=3)
     filled.vdisk("import", "a.zip", "--name", "x")
     assert files_of(filled, "x") == {"first": noise(3_000_000, 1)}
+
+
+@pytest.mark.parametrize("type", ["vhd", pytest.param("img", marks=pytest.mark.full)])
+def test_what_is_whole_is_salvaged_and_the_rest_is_named(filled: Machine, type: str) -> None:
+    put(filled, "second", noise(2_000_000, 2))
+    put(filled, "third", noise(9_000_000, 3))
+    filled.vdisk("export", "--disk", "my-dev", "--output", "a.zip")
+    whole = files_of(filled, "my-dev")
+    spoil(filled.folder / "a.zip")
+    command = ("import", "a.zip", "--name", "x", "--type", type)
+    refused = filled.vdisk(*command, check=5)
+    assert "--salvage" in refused.err and "archive repair" in refused.err
+    answer = filled.vdisk(*command, "--salvage", "--json", check=5)
+    damage = answer.result["damage"]
+    assert damage["files"] and damage["file_count"] == len(damage["files"]) and damage["unknown"] is None
+    again = filled.vdisk(*command, "--salvage", check=5)
+    assert "damaged: /third" in again.out, "a disk that was salvaged never passes for a whole one"
+    filled.vdisk(*command, check=4)
+    there = files_of(filled, "x")
+    hurt = {name for name, content in whole.items() if there.get(name) != content}
+    assert hurt and hurt <= {path.strip("/") for path in damage["files"]} < set(whole)
+    assert answer.json["error"]["what"].count("/third")
+    filled.vdisk("archive", "repair", "a.zip", "--from", "my-dev")
+    filled.vdisk("import", "a.zip", "--name", "y", "--salvage")
+    assert files_of(filled, "y") == whole
