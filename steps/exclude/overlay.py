@@ -26,6 +26,8 @@ from portunix_vdisk.steps.step import Context
 
 _ENOUGH: Final = 1 << 30
 """Bytes: only the filesystem's own tables are written, and those of a disk with a million files are not larger."""
+_TIGHT: Final = 1 << 20
+"""Bytes: where no more are left, that is why writing failed."""
 _PATIENCE: Final = 5.0
 """Seconds in which an indexer that looks into everything that is mounted goes away again."""
 
@@ -92,29 +94,42 @@ def clean_copy(subject: Subject, rules: Rules, view: str, ctx: Context) -> tuple
     if image.size != subject.size:
         raise Corrupt(f"{subject.image} is {image.size} bytes large, but should be {subject.size}")
     folder = _private_folder(subject, ctx)
-    overlay, point = folder / "overlay", folder / "disk"
     try:
-        platform.make_overlay(overlay, subject.size)
-        file = os.open(overlay, os.O_RDONLY | os.O_CLOEXEC)
+        file, left_out = _fill(folder, subject, rules, ctx)
         try:
-            platform.attach_overlay(overlay, subject.image, subject.type, subject.partition)
-            platform.mount(overlay, subject.file_system, point)
-            top = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                left_out = Remover(top, rules, ctx).run()
-            finally:
-                os.close(top)
-            platform.trim(overlay)
-            _detach(overlay, ctx)
-            cleaned = Cleaned(subject, image, platform.map_overlay(overlay), file, view)
+            cleaned = Cleaned(subject, image, platform.map_overlay(folder / "overlay"), file, view)
             if not cleaned.holds_for(before):
                 raise Failed(f"{subject.image} was changed while it was read", hint="run the same command again")
         except BaseException:
             os.close(file)
             raise
+    except (Failed, Corrupt) as error:
+        if platform.free_space(folder) < _TIGHT:
+            raise Failed(
+                f"there is no room for temporary files in {folder.parent}",
+                state=f"{subject.image} was not changed",
+                hint="free some space, or set TMPDIR to a folder with room",
+            ) from error
+        raise
     finally:
         _give_up(folder, ctx)
     return cleaned, left_out
+
+
+def _fill(folder: Path, subject: Subject, rules: Rules, ctx: Context) -> tuple[int, LeftOut]:
+    """Make the overlay in ``folder`` and take it apart again; descriptor of its file, and what was left out."""
+    platform, overlay, point = ctx.platform, folder / "overlay", folder / "disk"
+    platform.make_overlay(overlay, subject.size)
+    platform.attach_overlay(overlay, subject.image, subject.type, subject.partition)
+    platform.mount(overlay, subject.file_system, point)
+    top = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        left_out = Remover(top, rules, ctx).run()
+    finally:
+        os.close(top)
+    platform.trim(overlay)
+    _detach(overlay, ctx)
+    return os.open(overlay, os.O_RDONLY | os.O_CLOEXEC), left_out
 
 
 def take_away_leftovers(subject: Subject, ctx: Context) -> None:

@@ -86,7 +86,7 @@ def test_global_options_stand_anywhere() -> None:
         ("vdisk create --name a --abort=no", "ignored explicit argument"),
         ("vdisk create --name a --fs ntfs", "not yet: --fs comes with other filesystems"),
         ("vdisk create --name a --encrypted", "not yet: --encrypted comes with encryption"),
-        ("vdisk export --disk a --output b --exclude-cache", "not yet: --exclude-cache comes with smart export"),
+        ("vdisk import a.zip --salvage", "not yet: --salvage comes with repair"),
         ("plugin", "plugin command is missing"),
         ("plugin start vdisk", "no plugin command 'start'"),
         ("plugin stop", "needs the name of a plugin"),

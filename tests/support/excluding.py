@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from blocks import check_filesystem
+from trees import facts
+
+from portunix_vdisk.platform.base import FileIdentity, FileSystemType, ImageType, Partition
+from portunix_vdisk.platform.linux.machine import LinuxPlatform
+from portunix_vdisk.steps.durable import identity_of
+from portunix_vdisk.steps.exclude.overlay import Cleaned, Subject, clean_copy
 from portunix_vdisk.steps.exclude.remove import LeftOut, Remover
 from portunix_vdisk.steps.exclude.rules import Rule, Rules
 from portunix_vdisk.steps.step import Context, Question
 from portunix_vdisk.templates.excludes import read_excludes
 
+SIZE = 96 << 20
+PARTITION = Partition(1 << 20, SIZE - (2 << 20))
 OURS = [
     Rule(one.name, one.patterns, one.beside, one.holds, one.lacks) for one in read_excludes(Path("/nonexistent")).rules
 ]
@@ -76,3 +89,81 @@ def leave_out(top: Path, rules: list[Rule] | None = None, keep: tuple[str, ...] 
         return Remover(descriptor, Rules(OURS if rules is None else rules, keep), ctx).run()
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def mounted(raw: Path, point: Path, options: str = "") -> Iterator[Path]:
+    """The partition of a raw disk, mounted by the kernel."""
+    point.mkdir(exist_ok=True)
+    where = f"{options}loop,offset={PARTITION.start},sizelimit={PARTITION.length}"
+    subprocess.run(["mount", "-o", where, raw, point], check=True)
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", point], check=True)
+
+
+@dataclass(frozen=True)
+class Original:
+    """A disk image with a tree on it, and how the tree should look in a copy."""
+
+    image: Path
+    type: ImageType
+    expected: Path
+    places: tuple[Path, ...]
+
+    @property
+    def subject(self) -> Subject:
+        return Subject("test-disk", self.image, self.type, SIZE, PARTITION, FileSystemType.EXT4, self.places)
+
+    def print(self) -> tuple[FileIdentity, str]:
+        return identity_of(self.image), hashlib.sha256(self.image.read_bytes()).hexdigest()
+
+    def copy(self, person: Nobody | None = None, platform: Any = None) -> tuple[Cleaned, LeftOut]:
+        ctx = Context(platform or LinuxPlatform(), person or Nobody())
+        return clean_copy(self.subject, Rules(OURS), "without:test", ctx)
+
+    def assert_copied(self, cleaned: Cleaned, scratch: Path) -> bytes:
+        """e2fsck finds nothing, and the kernel sees the expected tree; the bytes of the disk."""
+        source = cleaned.open()
+        content = bytearray(source.size)
+        source.read_into(0, content)
+        source.close()
+        raw = scratch / "copy.raw"
+        raw.write_bytes(content)
+        check_filesystem(raw, PARTITION)
+        with mounted(raw, scratch / "look", "ro,noload,") as point:
+            assert facts(point) == facts(self.expected)
+        raw.unlink()
+        return bytes(content)
+
+    def leftovers(self) -> list[str]:
+        """What an export left behind in the places for temporary files and on the machine."""
+        found = [str(path) for place in self.places for path in place.glob("portunix-vdisk-overlay-*")]
+        return found + [str(held) for held in LinuxPlatform().attachments() if "test-disk" in str(held.image)]
+
+
+def original(folder: Path, type: ImageType, grow_tree: Any) -> Original:
+    """A disk with the tree that ``grow_tree`` makes, and beside it that tree without what the rules leave out."""
+    source, expected, temporary = folder / "tree", folder / "expected", folder / "temporary"
+    source.mkdir()
+    temporary.mkdir()
+    grow_tree(source)
+    subprocess.run(["cp", "-a", source, expected], check=True)
+    leave_out(expected)
+    raw = folder / "disk.img"
+    with raw.open("wb") as file:
+        file.truncate(SIZE)
+    command = ["mkfs.ext4", "-q", "-m", "0", "-J", "size=4", "-E", f"offset={PARTITION.start}"]
+    size = f"{PARTITION.length // 1024}k"
+    subprocess.run([*command, raw, size], check=True, stderr=subprocess.DEVNULL)
+    with mounted(raw, folder / "point") as point:
+        subprocess.run(["cp", "-a", f"{source}/.", point], check=True)
+    image = raw
+    if type is ImageType.VHD:
+        image = folder / "disk.vhd"
+        LinuxPlatform().create_image(image, type, SIZE)
+        command = ["qemu-img", "convert", "-n", "-f", "raw", "-O", "vpc", raw, image]
+        subprocess.run(command, check=True)
+        raw.unlink()
+    return Original(image, type, expected, (temporary,))

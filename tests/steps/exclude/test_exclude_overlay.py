@@ -1,0 +1,217 @@
+"""The copy of a disk without its caches: right, or refused, and never a trace on the disk itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from portunix_vdisk.platform.base import ImageType
+from portunix_vdisk.platform.errors import Failed, Interrupted, Refused, VdiskError
+from portunix_vdisk.platform.linux.machine import LinuxPlatform
+from portunix_vdisk.steps.exclude import overlay, view
+from portunix_vdisk.steps.ext4 import Doubt
+from portunix_vdisk.tests.support.excluding import PARTITION, Nobody, Original, leave_out, make, mounted, original
+from portunix_vdisk.tests.support.trees import grow
+
+MARK = b"can be made again! "
+MOMENTS = ("make_overlay", "mount", "detach", "map_overlay")
+
+
+def planted(top: Path) -> None:
+    grow(top / "grown", files=100)
+    make(top, "r/Cargo.toml", "p/target/holiday.jpg", "p/__pycache__/x.pyc")
+    (top / "r/target/debug").mkdir(parents=True)
+    (top / "r/target/debug/app").write_bytes(MARK * 200_000)
+    (top / "p/__pycache__/linked.pyc").hardlink_to(top / "p/target/holiday.jpg")
+
+
+@pytest.fixture
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Original]:
+    made = original(tmp_path, getattr(request, "param", ImageType.IMG), planted)
+    before = made.print()
+    yield made
+    found = made.leftovers()
+    for held in list(LinuxPlatform().attachments()):
+        if str(held.image).startswith(str(tmp_path)):
+            LinuxPlatform().detach(held.image)
+    assert found == [] and made.print() == before
+
+
+@pytest.mark.parametrize("disk", list(ImageType), indirect=True)
+def test_the_copy_is_sound_and_has_nothing_of_what_was_left_out(disk: Original, tmp_path: Path) -> None:
+    cleaned, left = disk.copy()
+    assert disk.leftovers() == []
+    assert {name: one.files for name, one in left.by_rule.items()} == {"cargo": 1, "python-bytecode": 2}
+    assert left.by_rule["cargo"].bytes >= len(MARK) * 200_000 and left.by_rule["python-bytecode"].bytes < 20_000
+    content = disk.assert_copied(cleaned, tmp_path)
+    assert MARK * 2 not in content and MARK * 2 in b"".join(disk.image.read_bytes().partition(MARK * 2))
+    cleaned.close()
+
+
+def test_where_free_blocks_cannot_be_told_trimming_removes_what_was_left_out(
+    disk: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def doubtful(*arguments: object) -> None:
+        raise Doubt("free blocks are not understood")
+
+    monkeypatch.setattr(view, "find_used", doubtful)
+    cleaned, _ = disk.copy()
+    content = disk.assert_copied(cleaned, tmp_path)
+    assert content.count(MARK) < 200_000 // 10, "all but the edges of 64 KiB"
+    cleaned.close()
+
+
+def test_the_same_disk_has_two_copies_that_are_not_taken_for_each_other(disk: Original) -> None:
+    one, other = disk.copy()[0], disk.copy()[0]
+    assert one.identity != other.identity and one.identity.lasting == other.identity.lasting
+    assert one.open().identity == one.identity
+    one.close(), other.close()
+
+
+def test_a_journal_that_waits_is_replayed_in_the_copy(disk: Original, tmp_path: Path) -> None:
+    used, torn = tmp_path / "used.img", tmp_path / "torn.img"
+    subprocess.run(["cp", disk.image, used], check=True)
+    with mounted(used, tmp_path / "point") as point:
+        make(point, "late", "late cache/__pycache__/x")
+        os.sync()
+        subprocess.run(["cp", "--sparse=always", used, torn], check=True)
+        subprocess.run(["cp", "-a", point / "late", point / "late cache", disk.expected], check=True)
+    leave_out(disk.expected)
+    unclean = replace(disk, image=torn)
+    before = unclean.print()
+    cleaned, left = unclean.copy()
+    assert left.by_rule["python-bytecode"].files == 3 and unclean.print() == before
+    unclean.assert_copied(cleaned, tmp_path)
+    cleaned.close()
+
+
+@contextmanager
+def small(folder: Path, size: int) -> Iterator[Path]:
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k,mode=755", "none", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize(
+    "kilobytes", [260, 1000, *(pytest.param(size, marks=pytest.mark.full) for size in range(100, 1500, 50))]
+)
+def test_without_room_it_fails_or_is_right(disk: Original, tmp_path: Path, kilobytes: int) -> None:
+    with small(tmp_path / "small", kilobytes) as place:
+        tight = replace(disk, places=(place,))
+        try:
+            cleaned, _ = tight.copy()
+        except VdiskError as error:
+            assert isinstance(error, Failed) and "no room for temporary files" in error.what
+        else:
+            tight.assert_copied(cleaned, tmp_path)
+            cleaned.close()
+        assert tight.leftovers() == []
+
+
+class Killed(LinuxPlatform):
+    """Ends the process before or after its nth call of a method."""
+
+    def __init__(self, method: str, after: bool) -> None:
+        super().__init__()
+        real: Callable[..., Any] = getattr(self, method)
+
+        def call(*arguments: Any, **more: Any) -> Any:
+            result = real(*arguments, **more) if after else None
+            os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        setattr(self, method, call)
+
+
+def killed(disk: Original, person: Nobody | None = None, platform: Any = None) -> bool:
+    """Make the copy in a process of its own; whether that was killed."""
+    child = os.fork()
+    if child == 0:
+        try:
+            disk.copy(person, platform)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "method", ["attach_overlay", "trim", *(pytest.param(name, marks=pytest.mark.full) for name in MOMENTS)]
+)
+def test_whatever_a_kill_leaves_the_next_run_takes_away(disk: Original, tmp_path: Path, method: str) -> None:
+    before = disk.print()
+    assert killed(disk, platform=Killed(method, after=True)) and disk.leftovers() and disk.print() == before
+    cleaned, _ = disk.copy()
+    disk.assert_copied(cleaned, tmp_path)
+    cleaned.close()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("disk", list(ImageType), indirect=True)
+def test_kills_at_every_safe_point(disk: Original, tmp_path: Path) -> None:
+    before, moments = disk.print(), 0
+    while killed(disk, Nobody(patience=moments, kill=True)):
+        moments += 1
+        assert disk.print() == before
+        if moments % 5 == 0:
+            cleaned, _ = disk.copy()
+            disk.assert_copied(cleaned, tmp_path)
+            cleaned.close()
+    assert moments
+
+
+def test_a_person_can_stop_it(disk: Original) -> None:
+    with pytest.raises(Interrupted):
+        disk.copy(Nobody(patience=0))
+    assert disk.leftovers() == []
+
+
+def test_somebody_who_looks_into_it_is_waited_for(disk: Original, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Watched(LinuxPlatform):
+        def trim(self, image: Path) -> int:
+            held.append(os.open(image.parent / "disk", os.O_RDONLY))
+            return super().trim(image)
+
+    held: list[int] = []
+    monkeypatch.setattr(overlay, "_PATIENCE", 0.3)
+    person = Nobody()
+    with pytest.raises(Refused, match="in use"):
+        disk.copy(person, Watched())
+    assert "could not be taken away; the next export does it" in person.lines[0]
+    os.close(held[0])
+    disk.copy()[0].close()
+
+
+def test_the_first_place_with_room_is_taken_and_others_are_left_alone(disk: Original, tmp_path: Path) -> None:
+    taken, missing = tmp_path / "taken", tmp_path / "missing"
+    taken.mkdir()
+    inner = taken / disk.subject.folder_name
+    make(inner, "overlay", "mine")
+    os.chown(inner, 65534, 65534)
+    placed = replace(disk, places=(missing, taken, *disk.places))
+    placed.copy()[0].close()
+    assert sorted(path.name for path in inner.iterdir()) == ["mine", "overlay"]
+    with pytest.raises(Refused, match="no folder for temporary files"):
+        replace(disk, places=(missing, taken)).copy()
+    subprocess.run(["rm", "-r", taken], check=True)
+
+
+def test_damage_is_told_and_nothing_is_left(disk: Original, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.img"
+    broken.write_bytes(disk.image.read_bytes())
+    with broken.open("r+b") as file:
+        file.seek(PARTITION.start + 1024)
+        file.write(bytes(1024))
+    with pytest.raises(VdiskError):
+        replace(disk, image=broken).copy()
