@@ -246,6 +246,7 @@ _RENDERERS: dict[str, Callable[[Object], list[str]]] = {
     "verify": render_archive.verify,
     "archive list": render_archive.archive_list,
     "archive prune": render_archive.archive_prune,
+    "archive merge": render_archive.archive_merge,
     "archive repair": render_archive.archive_repair,
     "archive rekey": render_archive.archive_rekey,
     "doctor": _doctor,

@@ -60,6 +60,18 @@ def archive_prune(result: Object) -> list[str]:
     return [f"{result['archive']}: {dropped}{sizes}; kept: {_numbers(result['generations'])}"]
 
 
+def archive_merge(result: Object) -> list[str]:
+    """What was made of which archives."""
+    if not result["changed"]:
+        return [f"{result['output']} exists already with this content"]
+    lines = [
+        f"merged {', '.join(result['merged'])} to {result['output']}: {show_size(result['archive_bytes'])}, verified"
+    ]
+    if result["reused_bytes"]:
+        lines.append(f"{show_size(result['reused_bytes'])} were kept from an earlier run")
+    return lines
+
+
 def archive_repair(result: Object) -> list[str]:
     """What was mended, and what is lost."""
     damaged, checked = result["damaged_chunks"], show_size(result["checked_bytes"])

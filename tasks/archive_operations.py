@@ -53,6 +53,28 @@ ARCHIVE_OPERATIONS: tuple[Operation, ...] = (
         ),
     ),
     Operation(
+        "archive merge",
+        "make one full archive of a delta and everything that it is based on, without importing them",
+        (
+            Parameter(
+                "archive",
+                Kind.PATH,
+                "delta made by export --base",
+                positional=True,
+                required=True,
+                metavar="DELTA",
+            ),
+            Parameter("output", Kind.PATH, "archive file to make", required=True, metavar="FILE"),
+            _BASE,
+            Parameter("split", Kind.SIZE, "write volumes of this size, for example 4000M", metavar="SIZE"),
+            *PASSWORD,
+        ),
+        (
+            "portunix vdisk archive merge tuesday.zip --output full.zip",
+            "portunix vdisk archive merge tuesday.zip --base old/monday.zip --output full.zip",
+        ),
+    ),
+    Operation(
         "archive mount",
         "look into an archive without importing it: its files, for reading only",
         (

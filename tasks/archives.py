@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from portunix_vdisk.platform.errors import BadUsage
+from portunix_vdisk.steps.archive.layout import MIN_VOLUME
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.rekey import Rekey
 from portunix_vdisk.steps.archive.rewrite import Rewrite, space_of
 from portunix_vdisk.steps.archive.storage import volumes_of, whole_path
 from portunix_vdisk.steps.archive.verify import VerifyArchive
 from portunix_vdisk.steps.names import suggest_name
+from portunix_vdisk.steps.sizes import parse_size
 from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.describe import show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
@@ -34,6 +36,18 @@ def count_of(text: str, name: str, least: int = 1) -> int:
     if not text.isdecimal() or not least <= int(text) <= 0xFFFF:
         raise BadUsage(f"--{name} takes a number from {least} on, not {text!r}")
     return int(text)
+
+
+def volume_size(session: Session, output: Path, options: Mapping[str, str]) -> int | None:
+    """Size of the volumes of a new archive: ``--split``, else as the filesystem demands. Raises ``BadUsage``."""
+    if "split" in options:
+        split = parse_size(options["split"])
+        if split < MIN_VOLUME:
+            raise BadUsage("--split takes at least 1 MiB")
+        return split
+    # Where whole archives may not fit into one file, a little less than such a file can have.
+    largest = session.platform.largest_file(output.parent)
+    return None if largest is None else min(largest, 4_000_000_000)
 
 
 def list_archive(session: Session, options: Mapping[str, str]) -> Json:

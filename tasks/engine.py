@@ -23,6 +23,7 @@ from portunix_vdisk.platform.home import Home
 from portunix_vdisk.steps.step import Json
 from portunix_vdisk.tasks import queries
 from portunix_vdisk.tasks.adapter import doit_tasks
+from portunix_vdisk.tasks.archive_merge import merge_graph
 from portunix_vdisk.tasks.archive_mount import archive_mount_graph, archive_unmount_graph, unmount_anything_graph
 from portunix_vdisk.tasks.archive_repair import repair_graph
 from portunix_vdisk.tasks.archives import list_archive, prune_graph, rekey_graph, verify_graph
@@ -51,6 +52,7 @@ GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "archive prune": prune_graph,
     "archive rekey": rekey_graph,
     "archive repair": repair_graph,
+    "archive merge": merge_graph,
     "archive mount": archive_mount_graph,
     "archive unmount": archive_unmount_graph,
 }

@@ -15,7 +15,7 @@ from portunix_vdisk.steps.archive import storage
 from portunix_vdisk.steps.archive.commit import next_of
 from portunix_vdisk.steps.archive.documents import DiskFacts
 from portunix_vdisk.steps.archive.export import close_exports
-from portunix_vdisk.steps.archive.layout import MIN_VOLUME, range_count
+from portunix_vdisk.steps.archive.layout import range_count
 from portunix_vdisk.steps.archive.pack import Pack, Scan, pack_is_done
 from portunix_vdisk.steps.archive.packing import LEVEL, STORE
 from portunix_vdisk.steps.archive.partial import never_begun
@@ -26,10 +26,10 @@ from portunix_vdisk.steps.archive.seal import Publish, Seal, Verify
 from portunix_vdisk.steps.archive.status import ArchiveState, archive_status
 from portunix_vdisk.steps.archive.unlock import read_header
 from portunix_vdisk.steps.disk import Disk
-from portunix_vdisk.steps.sizes import parse_size, show_size
+from portunix_vdisk.steps.sizes import show_size
 from portunix_vdisk.steps.source import SourceIdentity
 from portunix_vdisk.steps.step import Context, Json
-from portunix_vdisk.tasks.archives import archive_at, count_of
+from portunix_vdisk.tasks.archives import archive_at, count_of, volume_size
 from portunix_vdisk.tasks.describe import show_path
 from portunix_vdisk.tasks.excluding import Excluding
 from portunix_vdisk.tasks.graph import Graph, Member, Values
@@ -173,9 +173,6 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
 
 def _export(session: Session, disk: Disk, output: Path, options: Mapping[str, str]) -> Export:
     """What the options ask for. Raises ``BadUsage``."""
-    split = parse_size(options["split"]) if "split" in options else _largest(session, output.parent)
-    if split is not None and split < MIN_VOLUME:
-        raise BadUsage("--split takes at least 1 MiB")
     base = options.get("base")
     return Export(
         disk.path,
@@ -183,16 +180,10 @@ def _export(session: Session, disk: Disk, output: Path, options: Mapping[str, st
         _facts(disk),
         encrypted=options.get("encrypted") == "true",
         level=_level(options.get("level", "auto")),
-        volume_size=split,
+        volume_size=volume_size(session, output, options),
         keep=count_of(options.get("keep", "2"), "keep"),
         base=archive_at(session, base) if base else None,
     )
-
-
-def _largest(session: Session, folder: Path) -> int | None:
-    """Size of volumes where whole archives may not fit into one file: a little less than such a file can have."""
-    largest = session.platform.largest_file(folder)
-    return None if largest is None else min(largest, 4_000_000_000)
 
 
 def _level(text: str) -> int:

@@ -203,10 +203,6 @@ LATER_OPERATIONS: dict[str, str] = {
     "exec": "templates and tools",
     "snapshot": "snapshots",
     "restore": "snapshots",
-    **dict.fromkeys(
-        (f"archive {verb}" for verb in ("merge",)),
-        "the archive's full version",
-    ),
     "convert": "more image types",
     "resize": "more image types",
     "check": "more image types",

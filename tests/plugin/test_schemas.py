@@ -90,6 +90,17 @@ RESULTS: dict[str, Any] = {
         "generations": [3],
         "dropped": [1, 2],
     },
+    "archive merge": {
+        "archive": "/d.zip",
+        "output": "/x.zip",
+        "merged": ["/d.zip", "/b.zip"],
+        "archive_uuid": UUID,
+        "disk": "my-dev",
+        "root": "ab" * 32,
+        "encrypted": False,
+        "changed": True,
+        **dict.fromkeys(("archive_bytes", "data_bytes", "written_bytes", "reused_bytes"), 7),
+    },
     "archive repair": {
         "archive": "/x.zip",
         "archive_uuid": UUID,

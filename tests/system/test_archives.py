@@ -131,6 +131,14 @@ def test_a_delta_needs_its_base(filled: Machine) -> None:
     assert made["base"] == "monday.zip" and made["archive_bytes"] < 200_000
     filled.vdisk("import", "tuesday.zip", "--name", "copy")
     assert files_of(filled, "copy") == {"first": noise(3_000_000, 1), "second": noise(60_000, 2)}
+    merged = filled.vdisk("archive", "merge", "tuesday.zip", "--output", "full.zip", "--json").result
+    assert merged["changed"] and [Path(path).name for path in merged["merged"]] == ["tuesday.zip", "monday.zip"]
+    assert "exists already" in filled.vdisk("archive", "merge", "tuesday.zip", "--output", "full.zip").out
+    filled.vdisk("archive", "merge", "monday.zip", "--output", "other.zip", check=4)
+    filled.vdisk("import", "full.zip", "--name", "merged")
+    assert files_of(filled, "merged") == files_of(filled, "copy")
+    again = filled.vdisk("export", "--disk", "my-dev", "--output", "full.zip", "--json").result
+    assert not again["changed"], "it is up to date for the disk that the delta was made of"
     (filled.folder / "monday.zip").rename(filled.folder / "elsewhere.zip")
     missing = filled.vdisk("import", "tuesday.zip", "--name", "other", check=4)
     assert "monday.zip" in missing.err and "--base" in missing.err
