@@ -17,7 +17,7 @@ from portunix_vdisk.steps.archive.documents import DiskFacts
 from portunix_vdisk.steps.archive.export import close_exports
 from portunix_vdisk.steps.archive.layout import range_count
 from portunix_vdisk.steps.archive.pack import Pack, Scan, pack_is_done
-from portunix_vdisk.steps.archive.packing import LEVEL, STORE
+from portunix_vdisk.steps.archive.packing import STORE
 from portunix_vdisk.steps.archive.partial import never_begun
 from portunix_vdisk.steps.archive.plan import Export
 from portunix_vdisk.steps.archive.reader import ArchiveReader
@@ -186,9 +186,9 @@ def _export(session: Session, disk: Disk, output: Path, options: Mapping[str, st
     )
 
 
-def _level(text: str) -> int:
+def _level(text: str) -> int | None:
     if text == "auto":
-        return LEVEL
+        return None
     if text == "store":
         return STORE
     if text.isdecimal() and 1 <= int(text) <= 19:

@@ -137,7 +137,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Parameter("keep", Kind.TEXT, "generations that the archive keeps (default: 2)", metavar="N"),
             Parameter("base", Kind.PATH, "write only what this earlier archive does not hold", metavar="FILE"),
             Parameter("split", Kind.SIZE, "write volumes of this size, for example 4000M", metavar="SIZE"),
-            Parameter("level", Kind.TEXT, "auto (default), store, or zstd's 1 to 19", metavar="LEVEL"),
+            Parameter("level", Kind.TEXT, "auto (default: lower for fast outputs), store, or 1 to 19", metavar="LEVEL"),
             Parameter("verify", Kind.FLAG, "read back what was written (always done on removable media)"),
             Parameter("encrypted", Kind.FLAG, "encrypt the archive; asks for a password"),
             Parameter("exclude-cache", Kind.FLAG, "leave out caches and build outputs; the disk stays as it is"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -12,37 +11,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from portunix_vdisk.platform.errors import Refused, VdiskError
-from portunix_vdisk.steps.archive import keyring
+from portunix_vdisk.steps.archive.beginning import first_documents
 from portunix_vdisk.steps.archive.directory import Entry
 from portunix_vdisk.steps.archive.documents import (
-    Header,
     Session,
-    header_text,
     session_text,
-    text_of,
     update_text,
 )
 from portunix_vdisk.steps.archive.index import Base, Chunk, Index, Previous, root_of_chunks
-from portunix_vdisk.steps.archive.keys import MasterKey
 from portunix_vdisk.steps.archive.layout import (
-    HEADER_NAME,
     MAX_CHUNKS,
     MAX_DISK_SIZE,
     MAX_NUMBER,
     Kind,
     chunk_length,
     chunk_name,
-    keys_name,
     next_name,
     range_of,
     session_name,
 )
-from portunix_vdisk.steps.archive.packing import Packed, Packer, covered_chunks
+from portunix_vdisk.steps.archive.pace import next_level
+from portunix_vdisk.steps.archive.packing import LEVEL, Packed, Packer, covered_chunks
 from portunix_vdisk.steps.archive.partial import Content, chain
 from portunix_vdisk.steps.archive.pipeline import Pipeline
 from portunix_vdisk.steps.archive.plan import Export
 from portunix_vdisk.steps.archive.record import Record, document
-from portunix_vdisk.steps.archive.sealing import Piece, Vault
+from portunix_vdisk.steps.archive.sealing import Piece
 from portunix_vdisk.steps.archive.target import open_delta_base, open_target
 from portunix_vdisk.steps.archive.writer import Appender
 from portunix_vdisk.steps.step import Context, Json
@@ -102,7 +96,8 @@ class ExportJob:
             self._last_session = max((one.number for one in self.former.reader.sessions()), default=0)
         if target.content is not None:
             self._adopt(target.content)
-        self._packer = Packer(self.source, self.held, self.former or self.delta, export.level)
+        level = LEVEL if export.level is None else export.level
+        self._packer = Packer(self.source, self.held, self.former or self.delta, level)
         self.done = sum(self._packer.data_bytes(offset) for offset in self.covered if offset in self.current)
 
     @property
@@ -161,6 +156,9 @@ class ExportJob:
                 self._restart(offset)
             assert self._pipeline is not None
             self._store(self._pipeline.take(ctx.safe_point))
+            busy = self.appender.keep_up(ctx.safe_point)
+            if busy is not None and self.export.level is None:
+                self._packer.level = next_level(self._packer.level, busy)
             self.done += self._packer.data_bytes(offset)
             ctx.update(self.done, self.total)
         ctx.safe_point()
@@ -244,25 +242,10 @@ class ExportJob:
         if self.former is not None:
             self.write(*document(next_name(self.generation), update_text(self.former.update())))
         else:
-            export = self.export
             base = self.delta.document() if self.delta else None
-            header = Header(
-                str(uuid.uuid4()),
-                export.disk.uuid,
-                export.encrypted,
-                base,
-                export.volume_size,
-            )
-            keys = b""
-            if export.encrypted:
-                master = MasterKey.new()
-                slot = master.wrap(keyring.new_password(export.output), header.archive_uuid)
-                keyring.add_key(header.archive_uuid, master)
-                self.vault = Vault(master, header.archive_uuid)
-                keys = text_of(slot.to_json())
-            self.write(*document(HEADER_NAME, header_text(header)))
-            if keys:
-                self.write(*document(keys_name(1), keys))
+            documents, self.vault = first_documents(self.export, base)
+            for record, payload in documents:
+                self.write(record, payload)
         self._begun = True
         self.appender.sync()
 

@@ -23,7 +23,7 @@ class Export:
     Args:
         image: the image file; ``source`` may open something else in its place: a snapshot, an overlay.
         encrypted: whether a new archive is; its password is on the keyring.
-        level: zstd's level.
+        level: zstd's level; None to find it by measuring how fast the output takes what is written.
         volume_size: size of the volumes of a new archive in bytes; None for one file.
         keep: how many generations an updated archive keeps.
         base: a new archive holds only what this one doesn't.
@@ -33,7 +33,7 @@ class Export:
     output: Path
     disk: DiskFacts
     encrypted: bool = False
-    level: int = LEVEL
+    level: int | None = LEVEL
     volume_size: int | None = None
     keep: int = 2
     base: Path | None = None

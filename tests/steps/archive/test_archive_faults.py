@@ -5,7 +5,6 @@ import os
 import random
 import subprocess
 import sys
-from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +133,12 @@ def test_background_write_back_failure_is_not_forgotten(tmp_path: Path, monkeypa
         try:
             storage.os.calls = 0  # type: ignore[attr-defined]
             appender.append_bytes(b"some")
-            assert appender._write_back is not None
-            wait([appender._write_back])
+            appender.keep_up(lambda: None)
             with pytest.raises(Failed, match="cannot write"):
-                appender.append_bytes(b"more") if last == "append" else appender.sync()
+                if last == "sync":
+                    appender.sync()
+                appender.append_bytes(b"more")
+                appender.keep_up(lambda: None)
         finally:
             appender.close()
 
