@@ -57,7 +57,7 @@ def finish_update(archive: Path, poll: Callable[[], None] = lambda: None) -> boo
             extra = file.size - directory.end
             if exists(prepared):
                 with ArchiveFile(prepared) as next_file:
-                    begun, idle = _begun(file, directory, next_file), _is_idle(next_file, directory)
+                    begun, idle = _begun(file, directory, next_file), _is_idle(file, directory, next_file)
     except OSError as error:
         raise Failed(f"cannot read {archive}: {error.strerror}") from error
     if begun:
@@ -73,16 +73,18 @@ def finish_update(archive: Path, poll: Callable[[], None] = lambda: None) -> boo
     return begun
 
 
-def _is_idle(next_file: ArchiveFile, directory: Directory) -> bool:
+def _is_idle(file: ArchiveFile, directory: Directory, next_file: ArchiveFile) -> bool:
     """Whether an update that never came to be appended holds nothing to go on with.
 
-    That is so for other keys, for replaced members, which belong to a generation that is there, and for nothing at all.
+    That is so for other keys, for nothing at all, and for replaced members, which belong to a generation that is there
+    already; an update with that number against another state of the archive is somebody's work.
     """
     try:
         if never_begun(next_file):
             return True
         update = read_update(next_file)
-        return bool(update.wipe) or update.generation in dict(numbered(directory.entries, "index"))
+        there = update.generation in dict(numbered(directory.entries, "index"))
+        return bool(update.wipe) or (there and directory_digest(file, directory).hex() == update.directory)
     except VdiskError:
         return False
 
