@@ -54,7 +54,7 @@ def refused(disk: Disk, folder: Path) -> None:
     assert not clone_of(disk.image).exists()
 
 
-@pytest.mark.parametrize("kind", ["btrfs", "xfs"])
+@pytest.mark.parametrize("kind", ["btrfs", pytest.param("xfs", marks=pytest.mark.full)])
 def test_it_stays_while_the_disk_is_overwritten(
     platform: LinuxPlatform, originals: dict[ImageType, bytes], tmp_path: Path, kind: str
 ) -> None:
@@ -93,6 +93,7 @@ def test_elsewhere_the_way_out_is_named(img_disk: Disk, tmp_path: Path) -> None:
     img_disk.platform.detach(img_disk.image)
 
 
+@pytest.mark.full
 def test_on_an_xfs_that_was_made_without_it(
     platform: LinuxPlatform, originals: dict[ImageType, bytes], tmp_path: Path
 ) -> None:

@@ -129,6 +129,7 @@ def test_the_one_who_froze_is_killed(point: Path, tmp_path: Path, writer: Writer
     assert not (tmp_path / "freezing").exists()
 
 
+@pytest.mark.full
 def test_both_are_killed(point: Path, tmp_path: Path, writer: Writer) -> None:
     other, watchdog = frozen_by_another(point, tmp_path)
     os.killpg(other.pid, signal.SIGSTOP)
@@ -189,6 +190,7 @@ def test_what_cannot_be_frozen(point: Path, tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.full
 def test_unmounting_thaws_what_killed_processes_left(img_disk: Disk, point: Path, writer: Writer) -> None:
     folder = state.ROOT / state.key_of(img_disk.image.stat())
     other, watchdog = frozen_by_another(point, folder)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from portunix_vdisk.platform.base import MIB, Snapshot
+from portunix_vdisk.platform.base import MIB, ImageType, Snapshot
 from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.errors import Failed, Refused
 from portunix_vdisk.platform.linux import freezer, state
@@ -29,10 +29,10 @@ def noise(length: int, seed: int) -> bytes:
     return random.Random(seed).randbytes(length)
 
 
-@pytest.fixture
-def live(disk: Disk, tmp_path: Path) -> Iterator[Disk]:
+@pytest.fixture(params=[ImageType.VHD, pytest.param(ImageType.IMG, marks=pytest.mark.full)])
+def live(request: pytest.FixtureRequest, vhd_disk: Disk, img_disk: Disk, tmp_path: Path) -> Iterator[Disk]:
     """A disk with a few files, mounted at ``mnt`` in such a way that a snapshot can be taken."""
-    point = tmp_path / "mnt"
+    disk, point = img_disk if request.param is ImageType.IMG else vhd_disk, tmp_path / "mnt"
     disk.platform.attach(disk.image, disk.type, PARTITION, read_only=False, live=True)
     disk.mount(point)
     for number in range(8):
@@ -211,7 +211,9 @@ LinuxPlatform().take_snapshot(Path(sys.argv[2]), Path(sys.argv[3]))
 """
 
 
-@pytest.mark.parametrize("where", ["frozen", "half", "filter", "shown"])
+@pytest.mark.parametrize(
+    "where", ["frozen", *(pytest.param(where, marks=pytest.mark.full) for where in ("half", "filter", "shown"))]
+)
 def test_killed_at_any_moment_writers_go_on_and_the_next_one_works(vhd_disk: Disk, tmp_path: Path, where: str) -> None:
     disk, point = vhd_disk, tmp_path / "mnt"
     disk.attach()
