@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from blocks import check_filesystem, raw_of
 from machine import Machine
+from person import person
 
 from portunix_vdisk.platform.base import Partition
 from portunix_vdisk.steps.durable import identity_of
 from portunix_vdisk.tests.support.excluding import make, tree
 from portunix_vdisk.tests.support.trees import facts, grow
+from portunix_vdisk.tests.system.test_kill import kill_at, length
 
 OF_A_PERSON = ["r/Cargo.toml", "r/src/main.rs", "p/target/holiday.jpg", "w/node_modules/react/index.js", "p/a.py"]
 MADE_AGAIN = ["r/target/debug/app", "p/__pycache__/a.pyc", "w/node_modules/.cache/x", "caf\udce9\n/__pycache__/b.pyc"]
@@ -71,9 +74,12 @@ def test_caches_leave_the_copy_only(filled: Machine) -> None:
 
     assert facts(imported(filled, "a.zip", "copy")) == facts(filled.folder / "expected")
     filled.vdisk("unmount", "copy")
+    whole = filled.vdisk("export", "--disk", "my-dev", "--output", "a.zip", "--json").result
+    assert (whole["generation"], whole["excluded"]) == (2, None) and whole["added_bytes"] > 5 << 20
 
 
 @IMG_FIRST
+@pytest.mark.full
 def test_with_and_without_are_generations_of_one_archive(filled: Machine) -> None:
     words = ("export", "--disk", "my-dev", "--output", "a.zip", "--json")
     first = filled.vdisk(*words, "--exclude-cache").result
@@ -101,3 +107,59 @@ def test_as_a_task_and_with_rules_of_ones_own(filled: Machine) -> None:
     refused = filled.vdisk("export", "--disk", "my-dev", "--exclude-cache", "--output", "b.zip", check=2)
     assert "line 3: rules.react.paterns" in refused.err and "patterns" in refused.err
     filled.vdisk("export", "--disk", "my-dev", "--output", "b.zip")
+
+
+def test_whatever_is_killed_the_next_run_finishes(machine: Machine) -> None:
+    machine.vdisk("create", "--name", "my-dev", "--size", "128MiB", "--type", "img")
+    machine.vdisk("mount", "my-dev", "mnt")
+    top = machine.folder / "mnt"
+    make(top, *OF_A_PERSON, *MADE_AGAIN)
+    (top / "data").write_bytes(os.urandom(48 << 20))
+    (top / "r/target/debug/app").write_bytes(os.urandom(8 << 20))
+    wanted = hashlib.sha256((top / "data").read_bytes()).hexdigest()
+    refused = machine.vdisk("export", "--exclude-cache", "--output", "a.zip", check=4)
+    assert "cannot be exported with --exclude-cache" in refused.err and "unmount my-dev" in refused.err
+    machine.vdisk("unmount", "my-dev")
+    before = identity_of(image_of(machine))
+    command = ("export", "--disk", "my-dev", "--exclude-cache", "--output", "a.zip", "--json")
+    partial = machine.folder / "a.zip.partial"
+
+    def is_mounted() -> int:
+        return "portunix-vdisk-overlay" in Path("/proc/self/mountinfo").read_text()
+
+    assert kill_at(machine, command, is_mounted, 1) == 1 and is_mounted()
+    assert kill_at(machine, command, lambda: length(partial), 30 << 20) >= 30 << 20
+    left = length(partial)
+    assert not is_mounted()
+    result = machine.vdisk(*command).result
+    assert result["reused_bytes"] > left - (12 << 20) and result["excluded"]["files"] == 4
+    assert identity_of(image_of(machine)) == before and not partial.exists()
+    copy = imported(machine, "a.zip", "copy")
+    assert hashlib.sha256((copy / "data").read_bytes()).hexdigest() == wanted
+    assert {path for path in tree(copy) if not path.endswith("/")} == {*OF_A_PERSON, "data"}
+    machine.vdisk("unmount", "copy")
+
+
+def test_as_an_ordinary_user() -> None:
+    with person(sudo=True) as user:
+        user.vdisk("create", "--name", "my-dev", "--size", "64MB")
+        user.vdisk("mount", "my-dev", "mnt")
+        make(user.folder / "mnt", "mine/__pycache__/x.pyc", "protected/__pycache__/y.pyc", "roots/__pycache__/z.pyc")
+        for folder in ("mine", "protected", "roots"):
+            subprocess.run(["chown", "-R", user.name, user.folder / "mnt" / folder], check=True)
+        subprocess.run(["chown", "0:0", user.folder / "mnt/roots/__pycache__"], check=True)
+        (user.folder / "mnt/protected/__pycache__").chmod(0o555)
+        user.vdisk("unmount", "my-dev")
+        answer = user.vdisk("export", "--disk", "my-dev", "--exclude-cache", "--output", "a.zip", "--json")
+        assert (answer.result["excluded"]["files"], answer.result["excluded"]["stayed"]) == (2, 1)
+        assert "roots/__pycache__/z.pyc: permission denied" in answer.err
+        user.sudo("export", "--disk", "my-dev", "--exclude-cache", "--output", "b.zip")
+        owner = user.home.stat().st_uid
+        for place in (user.home, user.folder):
+            assert [path for path in place.rglob("*") if path.lstat().st_uid != owner] == []
+        rule = Path("/etc/sudoers.d") / user.name
+        rule.rename(rule.with_suffix(".away"))
+        missing = user.vdisk("export", "--disk", "my-dev", "--exclude-cache", "--output", "c.zip", check=6)
+        rule.with_suffix(".away").rename(rule)
+        assert "portunix-vdisk-attach" in missing.err and not (user.folder / "c.zip").exists()
+        user.run("portunix", "plugin", "stop", "vdisk", check=0)
