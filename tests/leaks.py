@@ -48,6 +48,11 @@ def look() -> Machine:
     )
 
 
+def look_at_this_process() -> Machine:
+    """What this process alone has open."""
+    return Machine(descriptors=frozenset(_descriptors()))
+
+
 def settled(before: Machine, patience: float = 5.0) -> list[str]:
     """What differs from ``before``; processes that are just ending get ``patience`` seconds."""
     deadline = time.monotonic() + patience
