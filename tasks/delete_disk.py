@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from portunix_vdisk.platform.errors import Refused
 from portunix_vdisk.steps.disk import DiskState
+from portunix_vdisk.steps.exclude.overlay import release_image
 from portunix_vdisk.steps.remove import RemoveDisk
 from portunix_vdisk.steps.sizes import show_size
 from portunix_vdisk.steps.step import Context, Json, Question, QuestionKind
@@ -35,6 +36,7 @@ def delete_graph(session: Session, options: Mapping[str, str]) -> Graph:
         )
         if ctx.ask(question) != "yes":
             raise Refused(f"{disk.name} was not deleted", state="nothing was changed")
+        release_image(disk.uuid, ctx)
         if disk.state is DiskState.READY:
             return RemoveDisk(session.home.catalog, disk.uuid, disk.path).run(ctx)
         return {"image": undo_unfinished(session, disk.name)}

@@ -17,7 +17,6 @@ from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.graph import Values
 from portunix_vdisk.tasks.mount_disk import must_not_be_attached
 from portunix_vdisk.tasks.session import Session
-from portunix_vdisk.templates.excludes import FILE_NAME, read_excludes
 
 
 class Excluding:
@@ -33,6 +32,9 @@ class Excluding:
                 state="nothing was written",
                 hint="export it without --exclude-cache",
             )
+        # Reading YAML and matching patterns takes long to import, and hardly any operation needs it.
+        from portunix_vdisk.templates.excludes import FILE_NAME, read_excludes
+
         found = read_excludes(session.home.root / FILE_NAME)
         rules = [Rule(one.name, one.patterns, one.beside, one.holds, one.lacks) for one in found.rules]
         self._rules = Rules(rules, found.keep)

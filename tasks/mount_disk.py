@@ -9,6 +9,7 @@ from portunix_vdisk.platform.base import Attachment
 from portunix_vdisk.platform.errors import Refused
 from portunix_vdisk.steps.attaching import AttachImage, DetachImage, MountImage, RepairAttachment, UnmountImage
 from portunix_vdisk.steps.disk import Disk
+from portunix_vdisk.steps.exclude.overlay import release_image
 from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.describe import disk_json, show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
@@ -46,6 +47,7 @@ def mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
             held = attachment_of(session, disk)
         if held is not None and held.mount_point is not None:
             _must_agree(disk, held, wanted, read_only, live)
+        release_image(disk.uuid, ctx)
         return AttachImage(disk.path, disk.type, disk.partition, read_only, live).run(ctx)
 
     def mount(ctx: Context) -> Json:

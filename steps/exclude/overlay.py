@@ -47,7 +47,7 @@ class Subject:
     @property
     def folder_name(self) -> str:
         """Name of the private folder in one of the places."""
-        return f"portunix-vdisk-overlay-{self.name}"
+        return _folder_name(self.name)
 
 
 class Cleaned:
@@ -110,7 +110,11 @@ def clean_copy(subject: Subject, rules: Rules, view: str, ctx: Context) -> tuple
                 state=f"{subject.image} was not changed",
                 hint="free some space, or set TMPDIR to a folder with room",
             ) from error
-        raise
+        # What is damaged is the disk's own; but what was said about its device is over.
+        otherwise = "export it without --exclude-cache, or check it: mount and unmount it once"
+        if isinstance(error, Corrupt):
+            raise Corrupt(error.what, f"{subject.image} was not changed", otherwise) from error
+        raise Failed(error.what, f"{subject.image} was not changed", error.hint or otherwise) from error
     finally:
         _give_up(folder, ctx)
     return cleaned, left_out
@@ -134,12 +138,23 @@ def _fill(folder: Path, subject: Subject, rules: Rules, ctx: Context) -> tuple[i
 
 def take_away_leftovers(subject: Subject, ctx: Context) -> None:
     """Take away what a killed run left: its mount, its block device, its files."""
-    for held in list(ctx.platform.attachments()):
-        if held.image.name == "overlay" and held.image.parent.name == subject.folder_name:
-            ctx.platform.detach(held.image)
+    release_image(subject.name, ctx)
     for place in subject.places:
         if _is_ours(place / subject.folder_name):
             _remove(place / subject.folder_name)
+
+
+def release_image(name: str, ctx: Context) -> None:
+    """Take away what a killed run left on an image, by the name of the :class:`Subject`: it keeps the image open."""
+    for held in list(ctx.platform.attachments()):
+        if held.image.name == "overlay" and held.image.parent.name == _folder_name(name):
+            ctx.platform.detach(held.image)
+            if _is_ours(held.image.parent):
+                _remove(held.image.parent)
+
+
+def _folder_name(name: str) -> str:
+    return f"portunix-vdisk-overlay-{name}"
 
 
 def _private_folder(subject: Subject, ctx: Context) -> Path:

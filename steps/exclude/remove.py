@@ -73,7 +73,6 @@ class Remover:
                 f"what need not be exported could not be deleted in the overlay: {reason(error)}"
                 f"{f' ({shown(path)})' if path else ''}",
                 state="the disk was not changed",
-                hint="see that there is room for temporary files, or export without --exclude-cache",
             ) from error
         finally:
             self._descent.close()

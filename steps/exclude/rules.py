@@ -7,11 +7,12 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from typing import Final
-
-from pathspec import GitIgnoreSpec
+from typing import TYPE_CHECKING, Final
 
 from portunix_vdisk.platform.errors import BadUsage
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 _WILD: Final = frozenset("*?[\\")
 _METHOD: Final = 1
@@ -102,6 +103,8 @@ class Rules:
 
 
 def _compiled(patterns: Sequence[str], where: str) -> GitIgnoreSpec:
+    from pathspec import GitIgnoreSpec
+
     try:
         return GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:

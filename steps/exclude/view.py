@@ -93,9 +93,7 @@ def used_in_overlay(whole: OverlaySource, partition: Partition, file_system: str
     except Doubt as doubt:
         if doubt.unclean:
             raise Failed(
-                f"the overlay was not written to its end: {doubt.why}",
-                state="the disk was not changed",
-                hint="see that there is room for temporary files, then run the same command again",
+                f"the filesystem in the overlay is not in order: {doubt.why}", state="the disk was not changed"
             ) from doubt
         return None
 

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from portunix_vdisk.platform.base import ImageType
-from portunix_vdisk.platform.errors import Failed, Interrupted, Refused, VdiskError
+from portunix_vdisk.platform.errors import Corrupt, Failed, Interrupted, Refused, VdiskError
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
 from portunix_vdisk.steps.exclude import overlay, view
+from portunix_vdisk.steps.exclude.overlay import release_image
 from portunix_vdisk.steps.ext4 import Doubt
+from portunix_vdisk.steps.step import Context
 from portunix_vdisk.tests.support.excluding import PARTITION, Nobody, Original, leave_out, make, mounted, original
 from portunix_vdisk.tests.support.trees import grow
 
@@ -83,7 +85,7 @@ def test_a_journal_that_waits_is_replayed_in_the_copy(disk: Original, tmp_path: 
     subprocess.run(["cp", disk.image, used], check=True)
     with mounted(used, tmp_path / "point") as point:
         make(point, "late", "late cache/__pycache__/x")
-        os.sync()
+        subprocess.run(["sync", "-f", point], check=True)
         subprocess.run(["cp", "--sparse=always", used, torn], check=True)
         subprocess.run(["cp", "-a", point / "late", point / "late cache", disk.expected], check=True)
     leave_out(disk.expected)
@@ -214,11 +216,39 @@ def test_the_first_place_with_room_is_taken_and_others_are_left_alone(disk: Orig
     subprocess.run(["rm", "-r", taken], check=True)
 
 
+def damaged(disk: Original, path: Path, at: int, length: int) -> Original:
+    path.write_bytes(disk.image.read_bytes())
+    with path.open("r+b") as file:
+        file.seek(PARTITION.start + at)
+        file.write(bytes(length))
+    return replace(disk, image=path)
+
+
 def test_damage_is_told_and_nothing_is_left(disk: Original, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.img"
-    broken.write_bytes(disk.image.read_bytes())
-    with broken.open("r+b") as file:
-        file.seek(PARTITION.start + 1024)
-        file.write(bytes(1024))
-    with pytest.raises(VdiskError):
-        replace(disk, image=broken).copy()
+    with pytest.raises(Corrupt) as caught:
+        damaged(disk, tmp_path / "broken.img", 1024, 1024).copy()  # the superblock
+    assert "was not changed" in caught.value.state and "without --exclude-cache" in caught.value.hint
+
+
+def test_damaged_folders_stop_it(disk: Original, tmp_path: Path) -> None:
+    dump = subprocess.run(
+        ["debugfs", "-R", "blocks /r/target", f"{disk.image}?offset={PARTITION.start}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    block = int(dump.stdout.split()[0])
+    broken = damaged(disk, tmp_path / "broken.img", block * 1024, 1024)
+    before = broken.print()
+    with pytest.raises((Failed, Corrupt)) as caught:
+        broken.copy()
+    assert "was not changed" in caught.value.state and broken.print() == before
+    assert broken.leftovers() == []
+
+
+def test_a_killed_export_hinders_nobody(disk: Original) -> None:
+    assert killed(disk, platform=Killed("trim", after=True)) and disk.leftovers()
+    release_image("another-disk", Context(LinuxPlatform(), Nobody()))
+    assert disk.leftovers()
+    release_image("test-disk", Context(LinuxPlatform(), Nobody()))
+    assert disk.leftovers() == []
