@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -100,3 +104,45 @@ def test_a_mounted_disk_is_exported_under_a_writer(machine: Machine, type: str) 
     assert all(text == name * (len(text) // len(name)) for name, text in texts.items())
     assert sum(not text for text in texts.values()) <= 1
     machine.vdisk("unmount", "copy")
+
+
+def count(folder: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(folder))
+
+
+@pytest.mark.full
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed here")
+def test_under_a_running_npm_install(machine: Machine, tmp_path: Path) -> None:
+    """Installed, deleted and installed again all the time, from npm's own cache after the first."""
+    machine.vdisk("create", "--name", "my-dev", "--size", "4GB")
+    machine.vdisk("mount", "my-dev", "mnt")
+    project = machine.folder / "mnt/project"
+    project.mkdir()
+    wanted = dict.fromkeys(("express", "webpack", "typescript", "react"), "*")
+    (project / "package.json").write_text(json.dumps({"name": "x", "version": "1.0.0", "dependencies": wanted}))
+    install = ["npm", "install", "--prefer-offline", "--no-audit", "--no-fund", "--cache", tmp_path / "cache"]
+    subprocess.run(install, cwd=project, check=True, capture_output=True)
+    script = 'while [ ! -e stop ]; do rm -rf node_modules; "$@" >/dev/null || exit 1; done'
+    with busy(machine.folder / "mnt/busy") as writer:
+        results = []
+        npm = subprocess.Popen(["sh", "-c", script, "sh", *install], cwd=project)
+        try:
+            for _ in range(4):
+                while count(project) < 200:
+                    time.sleep(0.01)
+                results.append(machine.vdisk("export", "--disk", "my-dev", "--output", "a.zip", "--json").result)
+        finally:
+            (project / "stop").touch()
+            assert npm.wait(120) == 0
+    machine.vdisk("unmount", "my-dev")
+    frozen = ", ".join(f"{one['waited_seconds'] * 1000:.0f}" for one in results)
+    print(f"frozen for {frozen} ms; another writer waited {writer.longest * 1000:.0f} ms at most")
+    for generation in (4, 3):
+        name = f"copy{generation}"
+        machine.vdisk("import", "a.zip", "--name", name, "--generation", str(generation))
+        partition = Partition(**machine.vdisk("info", name, "--json").result["disk"]["partition"])
+        with raw_of(machine.disk(name)) as raw:
+            check_filesystem(raw, partition)
+        machine.vdisk("mount", name, name)
+        print(f"generation {generation}: {count(machine.folder / name / 'project')} files")
+        machine.vdisk("unmount", name)
