@@ -21,6 +21,7 @@ from portunix_vdisk.steps.compact.copy import CopyUsed, PrepareCopy, cannot_tell
 from portunix_vdisk.steps.compact.replace import Replace, is_pending
 from portunix_vdisk.steps.compact.survey import Compaction, allocated, survey
 from portunix_vdisk.steps.disk import Disk
+from portunix_vdisk.steps.exclude.overlay import release_image
 from portunix_vdisk.steps.ext4 import Doubt
 from portunix_vdisk.steps.source import SourceIdentity
 from portunix_vdisk.steps.step import Context, Json
@@ -78,6 +79,7 @@ class _Compacting:
     def release(self, ctx: Context) -> Json:
         """Unmount and detach. A disk in use stays mounted, and gives back what it can."""
         self._refuse_other()
+        release_image(self.disk.path, ctx)
         held = attachment_of(self.session, self.disk)
         if held is None:
             return {}

@@ -36,7 +36,7 @@ def delete_graph(session: Session, options: Mapping[str, str]) -> Graph:
         )
         if ctx.ask(question) != "yes":
             raise Refused(f"{disk.name} was not deleted", state="nothing was changed")
-        release_image(disk.uuid, ctx)
+        release_image(disk.path, ctx)
         if disk.state is DiskState.READY:
             return RemoveDisk(session.home.catalog, disk.uuid, disk.path).run(ctx)
         return {"image": undo_unfinished(session, disk.name)}

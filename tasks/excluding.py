@@ -42,7 +42,7 @@ class Excluding:
         self._disk, self._image = disk, disk.path
         places = (session.home.run, Path(tempfile.gettempdir()), Path("/var/tmp"), disk.path.parent)
         self._subject = Subject(
-            disk.uuid, disk.path, disk.type, disk.size, disk.partition, disk.file_system, tuple(dict.fromkeys(places))
+            disk.path, disk.type, disk.size, disk.partition, disk.file_system, tuple(dict.fromkeys(places))
         )
         self._cleaned: Cleaned | None = None
         self._left_out: LeftOut | None = None

@@ -47,7 +47,7 @@ def mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
             held = attachment_of(session, disk)
         if held is not None and held.mount_point is not None:
             _must_agree(disk, held, wanted, read_only, live)
-        release_image(disk.uuid, ctx)
+        release_image(disk.path, ctx)
         return AttachImage(disk.path, disk.type, disk.partition, read_only, live).run(ctx)
 
     def mount(ctx: Context) -> Json:

@@ -36,7 +36,6 @@ _PATIENCE: Final = 5.0
 class Subject:
     """The disk of which a copy is made, and where temporary files may lie: the first folder with enough room."""
 
-    name: str
     image: Path
     type: ImageType
     size: int
@@ -46,8 +45,8 @@ class Subject:
 
     @property
     def folder_name(self) -> str:
-        """Name of the private folder in one of the places."""
-        return _folder_name(self.name)
+        """Name of the private folder in one of the places. Raises ``OSError``."""
+        return _folder_name(self.image)
 
 
 class Cleaned:
@@ -138,23 +137,28 @@ def _fill(folder: Path, subject: Subject, rules: Rules, ctx: Context) -> tuple[i
 
 def take_away_leftovers(subject: Subject, ctx: Context) -> None:
     """Take away what a killed run left: its mount, its block device, its files."""
-    release_image(subject.name, ctx)
+    release_image(subject.image, ctx)
     for place in subject.places:
         if _is_ours(place / subject.folder_name):
             _remove(place / subject.folder_name)
 
 
-def release_image(name: str, ctx: Context) -> None:
-    """Take away what a killed run left on an image, by the name of the :class:`Subject`: it keeps the image open."""
+def release_image(image: Path, ctx: Context) -> None:
+    """Take away what a killed run left on an image, for that keeps it open. Whoever calls has the image's lock."""
+    try:
+        name = _folder_name(image)
+    except OSError:
+        return
     for held in list(ctx.platform.attachments()):
-        if held.image.name == "overlay" and held.image.parent.name == _folder_name(name):
+        folder = held.image.parent
+        if held.image.name == "overlay" and folder.name == name and _is_ours(folder):
             ctx.platform.detach(held.image)
-            if _is_ours(held.image.parent):
-                _remove(held.image.parent)
+            _remove(folder)
 
 
-def _folder_name(name: str) -> str:
-    return f"portunix-vdisk-overlay-{name}"
+def _folder_name(image: Path) -> str:
+    about = image.stat()
+    return f"portunix-vdisk-overlay-{about.st_dev}-{about.st_ino}"
 
 
 def _private_folder(subject: Subject, ctx: Context) -> Path:

@@ -114,7 +114,7 @@ class Original:
 
     @property
     def subject(self) -> Subject:
-        return Subject("test-disk", self.image, self.type, SIZE, PARTITION, FileSystemType.EXT4, self.places)
+        return Subject(self.image, self.type, SIZE, PARTITION, FileSystemType.EXT4, self.places)
 
     def print(self) -> tuple[FileIdentity, str]:
         return identity_of(self.image), hashlib.sha256(self.image.read_bytes()).hexdigest()
@@ -140,7 +140,9 @@ class Original:
     def leftovers(self) -> list[str]:
         """What an export left behind in the places for temporary files and on the machine."""
         found = [str(path) for place in self.places for path in place.glob("portunix-vdisk-overlay-*")]
-        return found + [str(held) for held in LinuxPlatform().attachments() if "test-disk" in str(held.image)]
+        return found + [
+            str(held) for held in LinuxPlatform().attachments() if held.image.parent.name == self.subject.folder_name
+        ]
 
 
 def original(folder: Path, type: ImageType, grow_tree: Any) -> Original:

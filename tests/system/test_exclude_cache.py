@@ -110,7 +110,7 @@ def test_as_a_task_and_with_rules_of_ones_own(filled: Machine) -> None:
 
 
 def test_whatever_is_killed_the_next_run_finishes(machine: Machine) -> None:
-    machine.vdisk("create", "--name", "my-dev", "--size", "128MiB", "--type", "img")
+    machine.vdisk("create", "--name", "my-dev", "--size", "128MiB")
     machine.vdisk("mount", "my-dev", "mnt")
     top = machine.folder / "mnt"
     make(top, *OF_A_PERSON, *MADE_AGAIN)
@@ -120,13 +120,17 @@ def test_whatever_is_killed_the_next_run_finishes(machine: Machine) -> None:
     refused = machine.vdisk("export", "--exclude-cache", "--output", "a.zip", check=4)
     assert "cannot be exported with --exclude-cache" in refused.err and "unmount my-dev" in refused.err
     machine.vdisk("unmount", "my-dev")
-    before = identity_of(image_of(machine))
     command = ("export", "--disk", "my-dev", "--exclude-cache", "--output", "a.zip", "--json")
     partial = machine.folder / "a.zip.partial"
 
     def is_mounted() -> int:
         return "portunix-vdisk-overlay" in Path("/proc/self/mountinfo").read_text()
 
+    assert kill_at(machine, command, is_mounted, 1) == 1 and is_mounted()
+    machine.vdisk("mount", "my-dev", "mnt")
+    machine.vdisk("unmount", "my-dev")
+    assert not is_mounted()
+    before = identity_of(image_of(machine))
     assert kill_at(machine, command, is_mounted, 1) == 1 and is_mounted()
     assert kill_at(machine, command, lambda: length(partial), 30 << 20) >= 30 << 20
     left = length(partial)

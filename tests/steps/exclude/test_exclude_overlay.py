@@ -246,9 +246,16 @@ def test_damaged_folders_stop_it(disk: Original, tmp_path: Path) -> None:
     assert broken.leftovers() == []
 
 
-def test_a_killed_export_hinders_nobody(disk: Original) -> None:
+def test_a_killed_export_hinders_nobody(disk: Original, tmp_path: Path) -> None:
     assert killed(disk, platform=Killed("trim", after=True)) and disk.leftovers()
-    release_image("another-disk", Context(LinuxPlatform(), Nobody()))
-    assert disk.leftovers()
-    release_image("test-disk", Context(LinuxPlatform(), Nobody()))
+    ctx = Context(LinuxPlatform(), Nobody())
+    (tmp_path / "another.img").touch()
+    release_image(tmp_path / "another.img", ctx)
+    release_image(tmp_path / "none.img", ctx)
+    (folder,) = disk.places[0].iterdir()
+    os.chown(folder, 65534, 65534)
+    release_image(disk.image, ctx)
+    assert len(disk.leftovers()) == 2, "somebody else's"
+    os.chown(folder, 0, 0)
+    release_image(disk.image, ctx)
     assert disk.leftovers() == []
