@@ -16,6 +16,7 @@ from portunix_vdisk.steps.archive.commit import next_of
 from portunix_vdisk.steps.archive.documents import DiskFacts
 from portunix_vdisk.steps.archive.export import close_exports
 from portunix_vdisk.steps.archive.layout import range_count
+from portunix_vdisk.steps.archive.move import MoveUnfinished
 from portunix_vdisk.steps.archive.pack import Pack, Scan, pack_is_done
 from portunix_vdisk.steps.archive.packing import STORE
 from portunix_vdisk.steps.archive.partial import never_begun
@@ -68,7 +69,9 @@ class _Finished:
 def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
     """The graph of ``export:NAME``. Raises ``BadUsage``, ``NotFound`` or ``Refused``."""
     disk = find_disk(session, options["disk"]) if "disk" in options else only_mounted_disk(session)
-    output = _output(session, disk, options.get("output"))
+    former = _output(session, disk, options.get("output"))
+    output = former if "move-to" not in options else session.absolute(options["move-to"]).resolve() / former.name
+    move = MoveUnfinished(former, output, volume_size(session, output, options))
     live = LiveExport(session, disk, output)
     excluding = Excluding(session, disk) if options.get("exclude-cache") == "true" else None
     origin = excluding or live
@@ -76,6 +79,11 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
     count = range_count(disk.size)
     verify = Verify(export, _reads_back(session, output, options))
     finished = _Finished(disk.path, output, disk.uuid, {}, excluding.view if excluding else "")
+
+    def moved(ctx: Context) -> Json:
+        _refuse_on_itself(session, disk, output)
+        session.lock(former, f"export:{disk.name}")
+        return move.run(ctx)
 
     def scan(ctx: Context) -> Json:
         must_be_ready(disk)
@@ -161,6 +169,11 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
         doc=f"pack {disk.name} into {show_path(output)}",
         locks=(disk.path, output),
         members=(
+            *(
+                [Member("move", f"move what is unfinished of {former.name} there", moved, lambda values: move.is_done)]
+                if "move-to" in options
+                else []
+            ),
             Member("scan", "find out what is in the image and in the partial archive", scan, done, clean),
             *(pack(number) for number in range(count)),
             Member("seal", "write index and directory", guarded(Seal(export).run), done),
@@ -215,7 +228,8 @@ def _unlock(session: Session, export: Export) -> None:
         raise Refused(f"{show_path(begun)} is not encrypted", state="it was not touched", hint="export to another file")
     if export.base is not None and header.base is None:
         raise Refused(f"{show_path(begun)} is no delta", state="it was not touched", hint="export to another file")
-    unlock_chain(session, begun) if header.base else unlock(session, begun)
+    bases = (export.base,) if export.base else ()
+    unlock_chain(session, begun, bases) if header.base else unlock(session, begun)
 
 
 def _has_begun(unfinished: Path) -> bool:

@@ -134,6 +134,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (
             Parameter("disk", Kind.DISK, "name or image file of the disk", metavar="DISK"),
             Parameter("output", Kind.PATH, "archive file, or a folder with a trailing slash", metavar="FILE"),
+            Parameter("move-to", Kind.PATH, "move an unfinished export to this folder and go on there", metavar="DIR"),
             Parameter("keep", Kind.TEXT, "generations that the archive keeps (default: 2)", metavar="N"),
             Parameter("base", Kind.PATH, "write only what this earlier archive does not hold", metavar="FILE"),
             Parameter("split", Kind.SIZE, "write volumes of this size, for example 4000M", metavar="SIZE"),

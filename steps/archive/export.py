@@ -97,8 +97,8 @@ class ExportJob:
         if target.content is not None:
             self._adopt(target.content)
         level = LEVEL if export.level is None else export.level
-        self._packer = Packer(self.source, self.held, self.former or self.delta, level)
-        self.done = sum(self._packer.data_bytes(offset) for offset in self.covered if offset in self.current)
+        self.packer = Packer(self.source, self.held, self.former or self.delta, level)
+        self.done = sum(self.packer.data_bytes(offset) for offset in self.covered if offset in self.current)
 
     @property
     def generation(self) -> int:
@@ -158,8 +158,8 @@ class ExportJob:
             self._store(self._pipeline.take(ctx.safe_point))
             busy = self.appender.keep_up(ctx.safe_point)
             if busy is not None and self.export.level is None:
-                self._packer.level = next_level(self._packer.level, busy)
-            self.done += self._packer.data_bytes(offset)
+                self.packer.level = next_level(self.packer.level, busy)
+            self.done += self.packer.data_bytes(offset)
             ctx.update(self.done, self.total)
         ctx.safe_point()
         self.source.check()
@@ -212,14 +212,14 @@ class ExportJob:
 
     def _ahead(self, start: int) -> Iterator[int]:
         for offset in self._missing(start, self.export.disk.size):
-            self._packer.announce(offset)
+            self.packer.announce(offset)
             yield offset
 
     def _restart(self, offset: int) -> None:
         if self._pipeline is not None:
             self._pipeline.close()
         self._begin()
-        self._pipeline = Pipeline(self._packer.pack, self._ahead(offset))
+        self._pipeline = Pipeline(self.packer.pack, self._ahead(offset))
 
     def _begin(self) -> None:
         """Before the first new record: cut off what is torn or was sealed, name this session and its source."""

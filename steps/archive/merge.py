@@ -11,7 +11,6 @@ from portunix_vdisk.platform.errors import Corrupt, Failed, Refused, VdiskError
 from portunix_vdisk.steps.archive import storage
 from portunix_vdisk.steps.archive.layout import range_count
 from portunix_vdisk.steps.archive.pack import Pack, Scan
-from portunix_vdisk.steps.archive.packing import LEVEL
 from portunix_vdisk.steps.archive.plan import Export
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.seal import Publish, Seal, Verify
@@ -75,7 +74,7 @@ class Merge:
     bases: tuple[Path, ...] = ()
     encrypted: bool = False
     volume_size: int | None = None
-    level: int = LEVEL
+    level: int | None = None
 
     def run(self, ctx: Context) -> Json:
         with self._open() as reader:

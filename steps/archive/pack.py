@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from portunix_vdisk.platform.base import FileIdentity
-from portunix_vdisk.platform.errors import BadUsage, Corrupt, NotFound, Refused
+from portunix_vdisk.platform.errors import BadUsage, Corrupt, NotFound
 from portunix_vdisk.steps.archive.commit import next_of
 from portunix_vdisk.steps.archive.documents import Header
 from portunix_vdisk.steps.archive.export import close_export, job_of, open_export
@@ -16,13 +15,12 @@ from portunix_vdisk.steps.archive.keyring import has_key, key_of
 from portunix_vdisk.steps.archive.layout import NewerVersion, NotAnArchive, range_count
 from portunix_vdisk.steps.archive.partial import Content, read_back
 from portunix_vdisk.steps.archive.plan import Export
+from portunix_vdisk.steps.archive.room import check_again, check_room
 from portunix_vdisk.steps.archive.sealing import Vault
 from portunix_vdisk.steps.archive.storage import ArchiveFile, exists, volumes_of
 from portunix_vdisk.steps.durable import identity_of, partial_of
 from portunix_vdisk.steps.source import SourceIdentity
 from portunix_vdisk.steps.step import Context, Json
-
-_MARGIN: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +41,18 @@ class Scan:
         if output.is_dir():
             raise BadUsage(f"{output} is a folder", hint=f"name a file: {output / self.export.disk.name}.zip")
         job = open_export(self.export, ctx)
-        left = job.total - job.done
-        if left and ctx.platform.free_space(output.parent) < min(left, _MARGIN):
+        try:
+            needed = check_room(job, ctx)
+        except BaseException:
             close_export(output)
-            raise Refused(f"no space left in {output.parent}", hint="free some space, then run the same command")
+            raise
         ctx.update(job.done, job.total)
         return {
             "disk_bytes": self.export.disk.size,
             "data_bytes": job.total,
             "done_bytes": job.done,
             "partial_bytes": job.appender.end,
+            "needed_bytes": needed,
             "generation": job.generation,
             "ranges": range_count(self.export.disk.size),
         }
@@ -73,7 +73,10 @@ class Pack:
 
     def run(self, ctx: Context) -> Json:
         try:
-            return open_export(self.export, ctx).pack(self.index, self.count, ctx)
+            job = open_export(self.export, ctx)
+            result = job.pack(self.index, self.count, ctx)
+            check_again(job, ctx)
+            return result
         except BaseException:
             close_export(self.export.output)
             raise

@@ -104,6 +104,8 @@ class ArchiveFile(Closing):
         except BaseException:
             self.close()
             raise
+        if self.limit is None and len(self._starts) > 1:
+            self.limit = self._starts[1]  # all but the last one are full
 
     def close(self) -> None:
         """Release the files."""

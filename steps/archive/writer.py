@@ -115,7 +115,8 @@ class Appender:
             case errno.ENOSPC | errno.EDQUOT:
                 what, hint = (
                     f"no space left for {self.file.path}",
-                    "free some space, then run the same command to continue",
+                    "free some space, then run the same command to continue; or continue on another medium with"
+                    " --move-to DIR",
                 )
             case errno.EFBIG:
                 what = f"{self.file.path} has reached the largest file size of its filesystem"

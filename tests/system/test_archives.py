@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,32 @@ def test_what_is_whole_is_salvaged_and_the_rest_is_named(filled: Machine, type: 
     filled.vdisk("archive", "repair", "a.zip", "--from", "my-dev")
     filled.vdisk("import", "a.zip", "--name", "y", "--salvage")
     assert files_of(filled, "y") == whole
+
+
+@pytest.fixture
+def stick(tmp_path: Path) -> Iterator[Path]:
+    """A medium of 8 MiB."""
+    place = tmp_path / "stick"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_an_export_goes_on_on_another_medium(filled: Machine, stick: Path) -> None:
+    put(filled, "second", noise(6_000_000, 2))
+    full = filled.vdisk("export", "--disk", "my-dev", "--output", stick / "a.zip", check=1)
+    assert "no space left" in full.err and "--move-to" in full.err
+    written = (stick / "a.zip.partial").stat().st_size
+    assert written > 4_000_000
+    filled.vdisk("export", "--disk", "my-dev", "--output", stick / "a.zip", "--move-to", "nowhere", check=3)
+    (filled.folder / "other").mkdir()
+    moved = filled.vdisk("export", "--disk", "my-dev", "--move-to", "other", "--json").result
+    assert moved["output"] == str(filled.folder / "other" / "a.zip") and moved["reused_bytes"] > 4_000_000
+    assert list(stick.iterdir()) == []
+    assert not filled.vdisk("export", "--disk", "my-dev", "--move-to", "other", "--json").result["changed"]
+    filled.vdisk("import", "other/a.zip", "--name", "copy")
+    assert files_of(filled, "copy") == {"first": noise(3_000_000, 1), "second": noise(6_000_000, 2)}
+    put(filled, "third", noise(20_000_000, 3))
+    hopeless = filled.vdisk("export", "--disk", "my-dev", "--output", stick / "b.zip", check=4)
+    assert "an estimate" in hopeless.err and list(stick.iterdir()) == []

@@ -201,7 +201,7 @@ def test_refusals_before_anything_is_written(disk: Any, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no such folder"):
         Scan(missing).run(disk.ctx)
     disk.platform.free = 10
-    with pytest.raises(Refused, match="no space"):
+    with pytest.raises(Refused, match="10 B are free"):
         disk.pack()
 
 

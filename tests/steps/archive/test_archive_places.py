@@ -63,7 +63,7 @@ def test_killed_before_the_first_document_was_whole(disk: Any, content: bytes) -
 
 def test_nothing_written_leaves_no_empty_file(disk: Any) -> None:
     disk.platform.free = 0
-    with pytest.raises(Refused, match="no space"):
+    with pytest.raises(Refused, match="0 B are free"):
         disk.pack()
     assert not disk.partial.exists()
 
