@@ -25,8 +25,8 @@ class ExcludeRule:
         about: what it is, for people.
         patterns: lines of a ``.gitignore`` at the top of the disk.
         beside: names, with wildcards; where there are any, at least one stands in the same folder.
-        holds: names; where there are any, at least one stands in the folder that matched.
-        lacks: names of which none stands in it.
+        holds: the same for what stands in the folder that matched.
+        lacks: names, with wildcards, of which none stands in it.
     """
 
     name: str

@@ -81,8 +81,7 @@ class Remover:
     def _look_into(self, path: str) -> list[str]:
         """Delete what matches in one folder; the folders in it that are left to look into, last first."""
         try:
-            descriptor = self._descent.open(path)
-            entries = _entries(descriptor)
+            entries = _entries(self._descent.open(path))
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EPERM, 0):
                 return []  # it stays as it is
@@ -92,17 +91,18 @@ class Remover:
         matches: list[tuple[str, Rule]] = []
         for name, is_folder in entries.items():
             self._pulse.beat()
-            rule = self._rule_for(descriptor, join(path, name), name, names, is_folder=is_folder)
+            rule = self._rule_for(join(path, name), name, names, is_folder=is_folder)
             if rule is not None:
                 matches.append((name, rule))
             elif is_folder and name not in _NEVER_ENTERED:
                 inner.append(join(path, name))
         if matches:
-            self._delete_from(descriptor, path, matches)
+            self._delete_from(path, matches)
         return inner[::-1]
 
-    def _delete_from(self, descriptor: int, path: str, matches: list[tuple[str, Rule]]) -> None:
+    def _delete_from(self, path: str, matches: list[tuple[str, Rule]]) -> None:
         """Delete these names; the folder itself is as before, but for them."""
+        descriptor = self._descent.open(path)
         before = os.fstat(descriptor)
         with suppress(PermissionError):
             if not _may_write(before):
@@ -115,14 +115,22 @@ class Remover:
                 os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
             os.utime(descriptor, ns=(before.st_atime_ns, before.st_mtime_ns))
 
-    def _rule_for(
-        self, folder: int, path: str, name: str, siblings: Collection[str], *, is_folder: bool
-    ) -> Rule | None:
+    def _rule_for(self, path: str, name: str, siblings: Collection[str], *, is_folder: bool) -> Rule | None:
         for rule in self._rules.candidates(path, name, is_folder=is_folder):
-            if not rule.has_company(siblings) or not _holds(folder, name, rule, is_folder=is_folder):
-                continue
-            return None if self._rules.keeps(path, is_folder=is_folder) else rule
+            if rule.may_lie_among(siblings) and self._fits(path, rule, is_folder=is_folder):
+                return None if self._rules.keeps(path, is_folder=is_folder) else rule
         return None
+
+    def _fits(self, path: str, rule: Rule, *, is_folder: bool) -> bool:
+        """Whether what is in it is as the rule wants; a folder that can't be read is nobody's cache."""
+        if not rule.looks_inside:
+            return True
+        try:
+            return rule.may_hold(_entries(self._descent.open(path)) if is_folder else ())
+        except OSError as error:
+            if error.errno in (*_NOT_ALLOWED, 0):
+                return False
+            raise
 
     def _delete(self, path: str, counted: Counted) -> None:
         """Delete a file, or a folder with what is in it. What may not be deleted stays."""
@@ -183,18 +191,3 @@ def _entries(descriptor: int) -> dict[str, bool]:
     """Names in an open folder, in order, and whether each is a folder."""
     with os.scandir(descriptor) as found:
         return dict(sorted((item.name, item.is_dir(follow_symlinks=False)) for item in found))
-
-
-def _holds(folder: int, name: str, rule: Rule, *, is_folder: bool) -> bool:
-    """Whether the folder ``name`` has in it what the rule wants, and not what it doesn't."""
-
-    def there(inner: str) -> bool:
-        try:
-            os.stat(f"{name}/{inner}", dir_fd=folder, follow_symlinks=False)
-        except OSError:
-            return False
-        return True
-
-    if not is_folder:
-        return not rule.holds
-    return (not rule.holds or any(map(there, rule.holds))) and not any(map(there, rule.lacks))

@@ -27,8 +27,8 @@ class Rule:
         name: what reports call it.
         patterns: lines of a ``.gitignore`` at the top of the disk.
         beside: names, with wildcards; where there are any, at least one must stand in the same folder.
-        holds: names; where there are any, at least one must stand in the folder that matched.
-        lacks: names of which none may stand in it.
+        holds: the same for what stands in the folder that matched.
+        lacks: names, with wildcards, of which none may stand in it.
     """
 
     name: str
@@ -37,12 +37,18 @@ class Rule:
     holds: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
 
-    def has_company(self, siblings: Collection[str]) -> bool:
-        """Whether the names of a folder have what must stand beside a match in it."""
-        return not self.beside or any(
-            any(fnmatchcase(sibling, name) for sibling in siblings) if _WILD & set(name) else name in siblings
-            for name in self.beside
-        )
+    def may_lie_among(self, siblings: Collection[str]) -> bool:
+        """Whether a folder with these names has what must stand beside a match."""
+        return not self.beside or _has(siblings, self.beside)
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether it matters what is in a folder that matched."""
+        return bool(self.holds or self.lacks)
+
+    def may_hold(self, names: Collection[str]) -> bool:
+        """Whether a folder that matched may have these names in it; there are none in a file."""
+        return (not self.holds or _has(names, self.holds)) and not _has(names, self.lacks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,10 @@ class Rules:
         else:
             alone = None if "/" not in inner else spec
             self._by_name.setdefault(last, []).append(_Pattern(rule, text.endswith("/"), alone))
+
+
+def _has(names: Collection[str], wanted: Sequence[str]) -> bool:
+    return any(any(fnmatchcase(name, one) for name in names) if _WILD & set(one) else one in names for one in wanted)
 
 
 def _compiled(patterns: Sequence[str], where: str) -> GitIgnoreSpec:

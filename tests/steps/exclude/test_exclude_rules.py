@@ -21,19 +21,27 @@ GOES = [
     ("node-cache", ["w/node_modules/.cache/babel/x", "node_modules/.vite/y"], ["w/node_modules/react/index.js"]),
     ("node-tools", ["w/.eslintcache", "w/.parcel-cache/1"], ["w/package.json"]),
     ("next", ["w/.next/cache/1", "w/.next/x"], ["w/next.config.mjs"]),
-    ("cargo", ["r/target/debug/app", "r/x/target/y"], ["r/Cargo.toml", "r/x/Cargo.toml", "r/src/main.rs"]),
+    (
+        "cargo",
+        ["r/target/debug/app", "r/x/target/.rustc_info.json"],
+        ["r/Cargo.toml", "r/x/Cargo.toml", "r/src/main.rs"],
+    ),
     ("maven", ["j/target/classes/A.class"], ["j/pom.xml"]),
     ("gradle", ["g/.gradle/8.0/x"], ["g/settings.gradle.kts"]),
     ("gradle-build", ["g/build/libs/x.jar"], ["g/build.gradle"]),
     ("gradle-cache", ["home/.gradle/caches/modules-2/x"], ["home/.gradle/gradle.properties"]),
     ("cmake", ["c/build/CMakeCache.txt", "c/cmake-build-debug/CMakeCache.txt"], ["c/CMakeLists.txt"]),
+    ("python-build", ["p/build/bdist.linux-x86_64/x", "p/build/y"], ["p/setup.py"]),
     ("dotnet", ["n/obj/project.assets.json"], ["n/App.csproj", "n/bin/App.dll"]),
     ("pip-cache", [".cache/pip/http/1", "home/.cache/uv/x"], [".cache/other"]),
 ]
 STAYS = [
     ["target/holiday.jpg", "photos/target/1", "target"],
     ["build/house.txt", "docs/out/1", "obj/x", "_build/x"],
-    ["p/build/__init__.py", "p/setup.py"],
+    ["p/build/__init__.py", "p/build/lib/x", "p/setup.py"],
+    ["s/setup.py", "s/build/ci.sh"],
+    ["g/build.gradle", "g/build/docker/Dockerfile"],
+    ["r/Cargo.toml", "r/target/practice.txt"],
     ["c/build/CMakeLists.txt", "c/build/CMakeCache.txt"],
     ["pycache/x", "__pycache__x", "x__pycache__/y"],
     ["p/.tox/x", "p/.gradle/x", "p/.next/x", "p/.nuxt/y"],
@@ -60,10 +68,18 @@ def test_what_only_looks_like_it_stays(tmp_path: Path, stays: list[str]) -> None
 
 
 def test_what_is_to_be_kept_stays_with_everything_in_it(tmp_path: Path) -> None:
-    make(tmp_path, "a/Cargo.toml", "a/target/x", "b/Cargo.toml", "b/target/x", "b/target/deep/er/y", "b/target/deep/z")
+    make(
+        tmp_path,
+        "a/Cargo.toml",
+        "a/target/debug",
+        "b/Cargo.toml",
+        "b/target/debug",
+        "b/target/deep/er/y",
+        "b/target/deep/z",
+    )
     left = leave_out(tmp_path, keep=("/a/target/", "**/er/"))
     assert tree(tmp_path) == {
-        *("a/", "a/Cargo.toml", "a/target/", "a/target/x"),
+        *("a/", "a/Cargo.toml", "a/target/", "a/target/debug"),
         *("b/", "b/Cargo.toml", "b/target/", "b/target/deep/", "b/target/deep/er/", "b/target/deep/er/y"),
     }
     assert left.by_rule["cargo"].files == 2 and not left.stayed
@@ -74,6 +90,14 @@ def test_the_first_rule_that_matches_counts(tmp_path: Path) -> None:
     rules = [Rule("one", ("/x/",), beside=("nothing",)), Rule("two", ("x/",)), Rule("three", ("*",))]
     left = leave_out(tmp_path, rules)
     assert {name: one.files for name, one in left.by_rule.items()} == {"two": 1, "three": 1}
+
+
+def test_files_hold_nothing(tmp_path: Path) -> None:
+    make(tmp_path, "x", "d/x")
+    leave_out(tmp_path, [Rule("a", ("x",), holds=("y",))])
+    assert tree(tmp_path) == {"x", "d/", "d/x"}
+    leave_out(tmp_path, [Rule("a", ("x",), lacks=("y",))])
+    assert tree(tmp_path) == {"d/"}
 
 
 def test_a_digest_tells_rules_apart() -> None:
