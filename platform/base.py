@@ -246,12 +246,13 @@ class Platform(Protocol):
     def repair(self, image: Path, type: ImageType, partition: Partition, fs: FileSystemType) -> list[str]:
         """Clear away stale or dead pieces of an attachment and check image and filesystem; says what was done."""
 
-    def take_snapshot(self, image: Path, room: Path) -> Snapshot:
+    def take_snapshot(self, image: Path, rooms: Sequence[Path]) -> Snapshot:
         """Keep the content that a disk mounted for writing has now; the image itself goes on having the newest.
 
-        Programs that write to it wait for a moment. A snapshot that was there before is dropped. ``room`` is a folder
-        of the caller's for what gets overwritten: where it fills up, the snapshot breaks and nothing else. Raises
-        ``Refused`` where that is not possible, ``Failed`` where it was possible and went wrong.
+        Programs that write to it wait for a moment. A snapshot that was there before is dropped. ``rooms`` are
+        folders of the caller's, of which one takes what gets overwritten: when half of what is free there is full, the
+        snapshot breaks and nothing else. Raises ``Refused`` where that is not possible, ``Failed`` where it was
+        possible and went wrong.
         """
 
     def open_snapshot(self, snapshot: Snapshot) -> AbstractContextManager[SnapshotReader]:

@@ -17,7 +17,6 @@ from portunix_vdisk.steps.step import Context
 
 _SHORT: Final = 64 << 10
 """A hole shorter than this costs more to leave out than to read."""
-_LITTLE: Final = 16 << 20
 
 
 class SnapshotSource:
@@ -26,18 +25,18 @@ class SnapshotSource:
     Args:
         ctx: what the snapshot is taken with.
         image: the image of a disk that is mounted for writing.
-        room: a folder for what gets overwritten meanwhile.
+        rooms: folders, of which one takes what gets overwritten meanwhile.
 
     Raises ``Refused`` and ``Failed`` where no snapshot can be taken.
     """
 
-    def __init__(self, ctx: Context, image: Path, room: Path) -> None:
+    def __init__(self, ctx: Context, image: Path, rooms: Sequence[Path]) -> None:
         self.path = image
         self._ctx = ctx
-        self._room = room
+        self._rooms = rooms
         with ExitStack() as undo:
             undo.callback(self._drop)
-            taken = ctx.platform.take_snapshot(image, room)
+            taken = ctx.platform.take_snapshot(image, rooms)
             self._reader: SnapshotReader = undo.enter_context(ctx.platform.open_snapshot(taken))
             self._undo = undo.pop_all()
         self.size = taken.size
@@ -99,12 +98,12 @@ class SnapshotSource:
         try:
             self._reader.read_into(offset, view)
         except Failed as error:
-            full = self._ctx.platform.free_space(self._room) < _LITTLE
-            why = f"there is no room left in {self._room} for what is overwritten meanwhile" if full else error.what
+            rooms = " or ".join(map(str, self._rooms))
             raise Failed(
-                f"the state of {self.path} that was being exported got lost: {why}",
-                state="the disk itself is in order and mounted; what was written so far is kept",
-                hint=f"{'free some space there, then ' if full else ''}run the same command to continue",
+                f"the state of {self.path} that was being exported is lost: {error.what}",
+                state="the disk itself is in order and has everything; what was exported so far is kept",
+                hint=f"more may have been overwritten meanwhile than there was room for in {rooms} (half of what "
+                "is free): free some space there, then run the same command to continue",
             ) from error
 
     def _drop(self) -> None:

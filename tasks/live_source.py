@@ -35,7 +35,13 @@ class LiveExport:
         held = attachment_of(self.session, self.disk)
         if held is None:
             return
-        if held.problem or held.mount_point is None:
+        if held.problem:
+            raise Refused(
+                f"{self.disk.name} cannot be exported: {held.problem}",
+                state="what was exported so far is kept",
+                hint=f"portunix vdisk unmount {self.disk.name}, which also repairs it, then run the same command again",
+            )
+        if held.mount_point is None:
             must_not_be_attached(self.session, self.disk, "exported")
         elif not held.read_only:
             self._refuse_own(held.mount_point)
@@ -46,7 +52,7 @@ class LiveExport:
         if held is None or held.read_only:
             return None
         self.check()
-        source = SnapshotSource(ctx, self.disk.path, self._room())
+        source = SnapshotSource(ctx, self.disk.path, (self.disk.path.parent, self.session.home.vdisk, Path("/var/tmp")))
         try:
             source.narrow(self.disk.partition, self.disk.file_system)
         except BaseException:
@@ -76,13 +82,6 @@ class LiveExport:
                     state="nothing was changed",
                     hint=f"portunix vdisk unmount {self.disk.name}, or let it lie elsewhere",
                 )
-
-    def _room(self) -> Path:
-        """Where what is overwritten meanwhile may be kept: the folder of ours with the most room."""
-        places = [place for place in (self.disk.path.parent, self.session.home.vdisk) if os.access(place, os.W_OK)]
-        if not places:
-            raise Refused(f"there is no folder to write to beside {show_path(self.disk.path)}", "nothing was changed")
-        return max(places, key=self.session.platform.free_space)
 
 
 def _device_of(place: Path) -> int | None:

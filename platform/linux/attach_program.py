@@ -93,7 +93,9 @@ def parser() -> argparse.ArgumentParser:
             added.add_argument("--read-only", action="store_true", help="allow no writes")
             added.add_argument("--live", action="store_true", help="so that it can be exported while it is used")
         if verb == "snapshot":
-            added.add_argument("--room", required=True, type=Path, help="absolute path of a folder with free space")
+            added.add_argument(
+                "--room", required=True, type=Path, action="append", help="absolute path of a folder with free space"
+            )
         if verb in ("mount", "repair"):
             added.add_argument("--fs", required=True, type=FileSystemType, help="ext4")
         if verb == "mount":

@@ -23,7 +23,8 @@ from portunix_vdisk.platform.qmp import Declined, Json, QmpClient
 
 EXPORT: Final = "snapshot"
 """Name of the NBD export."""
-_FILTER, _FLEECE, _SNAPSHOT = "filter", "fleece", "snapshot"
+_FILTER, _SNAPSHOT = "filter", "snapshot"
+_FLEECE, _LIMITED, _FILE = "fleece", "fleece-limited", "fleece-file"
 _LONGEST_COPY: Final = 10
 """Seconds that a write may be held up by the copy of what was there; then the snapshot breaks."""
 _PATIENCE: Final = 10.0
@@ -39,12 +40,16 @@ class Fleecing:
         self._monitor = monitor
         self._partition = partition
 
-    def prepare(self, fleece: Path, *, size: int) -> None:
-        """Open the file that takes the old content; ``size`` is that of the disk in bytes.
+    def prepare(self, fleece: Path, *, size: int, limit: int) -> None:
+        """Open the QCOW2 file that takes the old content of a disk of ``size`` bytes.
 
-        It never has to survive anything, so writers need not wait until it is on stable storage.
+        It may take ``limit`` bytes on the host, which has to be its length: the image, too, needs room to grow. It
+        never has to survive anything, so writers need not wait until it is on stable storage.
         """
-        self._add("file", _FLEECE, {"filename": str(fleece), "locking": "off", "cache": {"no-flush": True}})
+        cache = {"cache": {"no-flush": True}}
+        self._add("file", _FILE, {"filename": str(fleece), "locking": "off", **cache})
+        self._add("raw", _LIMITED, {"file": _FILE, "size": limit, **cache})
+        self._add("qcow2", _FLEECE, {"file": _LIMITED, "backing": None, **cache})
         found = self._nodes()[_FLEECE]
         image = found.get("image")
         if not isinstance(image, dict) or image.get("virtual-size") != size:
@@ -78,7 +83,7 @@ class Fleecing:
         self._remove([_SNAPSHOT], nodes)
         if _FILTER in nodes:
             self._write_through(DISK)
-        self._remove([_FILTER, _FLEECE], nodes)
+        self._remove([_FILTER, _FLEECE, _LIMITED, _FILE], nodes)
 
     def _write_through(self, node: str) -> None:
         place = {"offset": self._partition.start, "size": self._partition.length}

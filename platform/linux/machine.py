@@ -181,12 +181,12 @@ class LinuxPlatform:
         given = self._verb("trim", image)["bytes"]
         return given if isinstance(given, int) else 0
 
-    def take_snapshot(self, image: Path, room: Path) -> Snapshot:
+    def take_snapshot(self, image: Path, rooms: Sequence[Path]) -> Snapshot:
         """See :class:`Platform`."""
-        image, room = image.absolute(), room.absolute()
+        image, rooms = image.absolute(), [room.absolute() for room in rooms]
         if os.geteuid() == 0:
-            return _reported(lambda: snapshots.take_snapshot(self._root, image, room))
-        return snapshot_of(self._verb("snapshot", image, f"--room={room}"))
+            return _reported(lambda: snapshots.take_snapshot(self._root, image, rooms))
+        return snapshot_of(self._verb("snapshot", image, *(f"--room={room}" for room in rooms)))
 
     def open_snapshot(self, snapshot: Snapshot) -> AbstractContextManager[SnapshotReader]:
         """See :class:`Platform`."""

@@ -6,20 +6,22 @@ shares its blocks with the image, where the host's filesystem can do that (btrfs
 
 from __future__ import annotations
 
-import errno
+import math
 import os
+import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from portunix_vdisk.platform import vhd
 from portunix_vdisk.platform.base import ImageType, Snapshot
 from portunix_vdisk.platform.commands import display
-from portunix_vdisk.platform.errors import BadUsage, Refused
+from portunix_vdisk.platform.errors import Refused
 from portunix_vdisk.platform.linux import state
 from portunix_vdisk.platform.linux.cloning import clone_of, clone_whole, remove_clone, try_to_clone
 from portunix_vdisk.platform.linux.facts import Facts, observe
+from portunix_vdisk.platform.linux.fleece_file import fleece_file
 from portunix_vdisk.platform.linux.fleecing import Fleecing
 from portunix_vdisk.platform.linux.freezing import freezable, settle, thaw_left
 from portunix_vdisk.platform.linux.holes import data_of
@@ -28,11 +30,13 @@ from portunix_vdisk.platform.linux.mounting import Mounting
 from portunix_vdisk.platform.linux.state import State
 from portunix_vdisk.platform.linux.storage_daemon import StorageDaemon
 
+_QUICK = 0.3
+"""Seconds for finding out where a raw image has data, while writers wait."""
 _GAP = 1 << 20
 """Holes shorter than this are not told apart."""
 
 
-def take_snapshot(mounting: Mounting, image: Path, room: Path) -> Snapshot:
+def take_snapshot(mounting: Mounting, image: Path, rooms: Sequence[Path]) -> Snapshot:
     """Keep the content that a mounted disk has now; see :meth:`Platform.take_snapshot`."""
     facts = mounting.allowed(image)
     if facts is None:
@@ -57,7 +61,7 @@ def take_snapshot(mounting: Mounting, image: Path, room: Path) -> Snapshot:
                     state="nothing was changed",
                     hint="unmount it and mount it again",
                 )
-            return _fleeced(mounting, facts, facts.state, descriptor, room)
+            return _fleeced(mounting, facts, facts.state, descriptor, rooms)
 
 
 def drop_snapshot(mounting: Mounting, image: Path) -> None:
@@ -75,24 +79,24 @@ def drop_snapshot(mounting: Mounting, image: Path) -> None:
 # through the daemon -----------------------------------------------------------------------------------
 
 
-def _fleeced(mounting: Mounting, facts: Facts, note: State, image: int, room: Path) -> Snapshot:
+def _fleeced(mounting: Mounting, facts: Facts, note: State, image: int, rooms: Sequence[Path]) -> Snapshot:
     type = ImageType(note.type)
     size = os.fstat(image).st_size if type is ImageType.IMG else vhd.inspect(image).size
     entry = facts.mounts[-1]
     with (
         StorageDaemon(facts.folder, mounting.commands).talk() as monitor,
-        _fleece(mounting.caller, room, size) as fleece,
+        fleece_file(mounting, rooms, size, entry.device) as fleece,
     ):
         fleecing = Fleecing(monitor, note.partition)
         fleecing.dissolve()
         try:
-            fleecing.prepare(Path(f"/proc/{os.getpid()}/fd/{fleece}"), size=size)
+            fleecing.prepare(Path(f"/proc/{os.getpid()}/fd/{fleece.descriptor}"), size=size, limit=fleece.limit)
             with freezable(mounting.commands, facts.folder, entry.point, entry.device) as filesystem:
                 settle(entry.point)
                 filesystem.freeze()
                 fleecing.begin()
                 # Of a raw image now: what is discarded later is in the fleece, and in the image no more.
-                extents = _data(image, size) if type is ImageType.IMG else None
+                extents = _data(image, size, _QUICK) if type is ImageType.IMG else None
                 waited = filesystem.thaw()
             # A dynamic VHD only grows: what it has now is all that it had then, and maybe more.
             extents = vhd.data_of(image) if extents is None else extents
@@ -103,42 +107,6 @@ def _fleeced(mounting: Mounting, facts: Facts, note: State, image: int, room: Pa
                 fleecing.dissolve()
             raise
     return Snapshot(str(uuid.uuid4()), size, extents, _socket_path(facts.folder), served=True, waited=waited)
-
-
-@contextmanager
-def _fleece(caller: Caller, room: Path, size: int) -> Iterator[int]:
-    """A sparse file without a name in a folder of the caller: it is gone as soon as nobody has it open."""
-    if not room.is_absolute() or "\0" in str(room):
-        raise BadUsage(f"the folder for the snapshot needs an absolute path, not {display(str(room))!r}")
-    try:
-        with acting_as(caller):
-            descriptor = _nameless(room)
-        try:
-            os.ftruncate(descriptor, size)
-        except BaseException:
-            os.close(descriptor)
-            raise
-    except OSError as error:
-        raise Refused(
-            f"cannot keep a snapshot in {display(str(room))}: {error.strerror}", state="nothing was changed"
-        ) from error
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _nameless(room: Path) -> int:
-    flags = os.O_RDWR | os.O_CLOEXEC
-    try:
-        return os.open(room, flags | os.O_TMPFILE, 0o600)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
-            raise
-    path = room / f".portunix-snapshot-{uuid.uuid4()}"
-    descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    path.unlink()
-    return descriptor
 
 
 def _socket_path(folder: Path) -> Path:
@@ -160,14 +128,18 @@ def _give(caller: Caller, folder: Path) -> None:
     os.chown(path, caller.owner.uid, caller.owner.gid, follow_symlinks=False)
 
 
-def _data(descriptor: int, size: int) -> tuple[tuple[int, int], ...]:
-    """Where a raw image has data, holes of less than a mebibyte counted in."""
+def _data(descriptor: int, size: int, patience: float = math.inf) -> tuple[tuple[int, int], ...]:
+    """Where a raw image has data, holes of less than a mebibyte counted in; from ``patience`` seconds on, all holes."""
+    deadline = time.monotonic() + patience
     found: list[tuple[int, int]] = []
     for start, end in data_of(descriptor, size):
         if found and start - found[-1][1] < _GAP:
             found[-1] = found[-1][0], end
         else:
             found.append((start, end))
+        if time.monotonic() > deadline:
+            found[-1] = found[-1][0], size
+            break
     return tuple(found)
 
 

@@ -49,7 +49,7 @@ def attached(platform: LinuxPlatform, original: bytes, folder: Path, point: Path
 
 def refused(disk: Disk, folder: Path) -> None:
     with pytest.raises(Refused) as caught:
-        disk.platform.take_snapshot(disk.image, folder)
+        disk.platform.take_snapshot(disk.image, [folder])
     assert "mount --live" in caught.value.hint
     assert not clone_of(disk.image).exists()
 
@@ -69,7 +69,7 @@ def test_it_stays_while_the_disk_is_overwritten(
         try:
             for number in range(8):
                 (point / f"old{number}").write_bytes(noise(700_000, number))
-            taken = platform.take_snapshot(disk.image, tmp_path)
+            taken = platform.take_snapshot(disk.image, [tmp_path])
             assert not taken.served and 0 < taken.waited < freezer.LIMIT
             print(f"{kind}: writers waited {taken.waited * 1000:.1f} ms")
             for number in range(8):
@@ -78,8 +78,8 @@ def test_it_stays_while_the_disk_is_overwritten(
             with mounted_copy(whole(disk, taken, tmp_path / "copy"), tmp_path / "look") as look:
                 assert all((look / f"old{number}").read_bytes() == noise(700_000, number) for number in range(8))
             assert [path.name for path in folder.iterdir()] == ["disk.img"]
-            platform.take_snapshot(disk.image, tmp_path)
-            platform.take_snapshot(disk.image, tmp_path)  # what a killed process left is replaced,
+            platform.take_snapshot(disk.image, [tmp_path])
+            platform.take_snapshot(disk.image, [tmp_path])  # what a killed process left is replaced,
         finally:
             platform.detach(disk.image)
         assert [path.name for path in folder.iterdir()] == ["disk.img"]  # and goes with the attachment

@@ -47,7 +47,7 @@ class Work:
         self.export = Export(disk.image, folder / "a.zip", FACTS, source=self.source)
 
     def source(self, ctx: Context) -> SnapshotSource:
-        made = SnapshotSource(ctx, self.disk.image, self.room)
+        made = SnapshotSource(ctx, self.disk.image, [self.room])
         made.narrow(PARTITION, "ext4")
         return made
 
@@ -124,9 +124,9 @@ def test_without_room_for_what_is_overwritten_it_fails_and_continues(work: Work,
     work.room = tiny
     Scan(work.export).run(work.ctx)
     overwrite(work, 100)
-    with pytest.raises(Failed, match="no room left") as caught:
+    with pytest.raises(Failed, match="is lost") as caught:
         work.pack()
-    assert str(tiny) in caught.value.what and "free some space" in caught.value.hint
+    assert f"room for in {tiny}" in caught.value.hint and "continue" in caught.value.hint
     assert job_of(work.export.output) is None
     assert work.export.unfinished.exists()
     work.room = work.folder

@@ -60,5 +60,5 @@ def test_on_the_disk_it_may_not(export: Callable[..., LiveExport], tmp_path: Pat
 
 
 def test_one_that_is_broken_is_not_exported(export: Callable[..., LiveExport]) -> None:
-    with pytest.raises(Refused, match="in use cannot be exported"):
+    with pytest.raises(Refused, match="cannot be exported: the storage daemon has died"):
         export(problem="the storage daemon has died").check()
