@@ -160,6 +160,14 @@ def directory_digest(file: Readable, directory: Directory) -> bytes:
     return state.digest()
 
 
+def directory_start(file: Readable) -> Iterator[int]:
+    """Where the end record says that the directory begins, if there is one; not checked."""
+    try:
+        yield _end_records(file, file.size)[2]
+    except Corrupt:
+        return
+
+
 def _end_records(file: Readable, size: int) -> tuple[int, int, int, int]:
     """Number of members, length and start of the directory, and where it must end."""
     if size < _END.size:

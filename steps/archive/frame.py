@@ -16,7 +16,7 @@ from portunix_vdisk.steps.archive.directory import Directory, Entry
 from portunix_vdisk.steps.archive.donors import Copy
 from portunix_vdisk.steps.archive.keyring import has_key, key_of
 from portunix_vdisk.steps.archive.layout import MAX_INDEX, MEMBER, RECOVER_NAME, Kind, kind_of
-from portunix_vdisk.steps.archive.members import decompress, read_first, read_member
+from portunix_vdisk.steps.archive.members import decompress, numbered, read_first, read_member
 from portunix_vdisk.steps.archive.mending import Lenient, Overlay, write_mended
 from portunix_vdisk.steps.archive.rebuild import mend_directory
 from portunix_vdisk.steps.archive.record import Record, document, header_length, parse_header
@@ -65,6 +65,14 @@ class RepairFrame:
                     mended.append(name)
                 else:
                     lost.append(name)
+            indexes = numbered(directory.entries, "index")
+            if "directory" in mended and (not indexes or indexes[-1][1] in lost):
+                # As it is, former generations can be read at least.
+                raise Corrupt(
+                    f"{archive} has lost the end of its newest generation: directory and index",
+                    state="nothing was changed; former generations, if there are any, can be imported",
+                    hint="name a copy of the archive with --from FILE, or export again to another file",
+                )
             written = write_mended(archive, overlay)
         return {"mended": mended, "lost": lost, "written_bytes": written}
 

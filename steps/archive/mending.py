@@ -60,6 +60,11 @@ class Overlay:
         """Let these bytes be read at ``offset``."""
         insort(self.pieces, (offset, data))
 
+    @property
+    def held(self) -> int:
+        """Bytes that were put and not written."""
+        return sum(len(data) for _, data in self.pieces)
+
     def drop(self, offset: int) -> None:
         """Take back what was put at ``offset``."""
         self.pieces = [piece for piece in self.pieces if piece[0] != offset]
@@ -102,12 +107,14 @@ def write_pieces(target: ArchiveFile, overlay: Overlay) -> int:
 
 
 def write_mended(archive: Path, overlay: Overlay) -> int:
-    """The same for the archive of this name. Raises ``Failed``."""
+    """The same for the archive of this name; the overlay is empty then. Raises ``Failed``."""
     if not overlay.pieces:
         return 0
     try:
         with ArchiveFile(archive, writable=True) as target:
-            return write_pieces(target, overlay)
+            written = write_pieces(target, overlay)
+        overlay.pieces.clear()
+        return written
     except OSError as error:
         raise Failed(
             f"cannot mend {archive}: {error.strerror}",

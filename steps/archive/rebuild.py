@@ -12,6 +12,7 @@ from portunix_vdisk.steps.archive.directory import (
     Directory,
     Entry,
     directory_bytes,
+    directory_start,
     last_whole_directory,
     parse_entry,
     read_directory,
@@ -29,6 +30,8 @@ from portunix_vdisk.steps.archive.storage import Readable
 _MARK: Final = LOCAL_SIGNATURE.to_bytes(4, "little")
 _WINDOW: Final = 1 << 20
 _BLOCK: Final = 512
+_MOST_FALSE: Final = 100_000
+"""Places that look like the beginning of a header and are none: files on a disk that is stored as it is have some."""
 _LARGEST: Final = 128 << 20
 Members = dict[str, Entry]
 
@@ -56,37 +59,46 @@ def mend_directory(overlay: Overlay, copies: Sequence[Members], vault: Vault | N
     known = {**before, **found}
     if not known:
         raise problem
-    start = max(entry.offset + header_length(name) + entry.stored for name, entry in known.items())
-    if overlay.size - start > _LARGEST:
-        raise problem
-    end = _End(start, overlay.read(start, overlay.size - start))
-    best: tuple[int, bytes] | None = None
-    for members in _candidates(overlay, end, known, copies, vault):
-        listed = sorted(members.items(), key=lambda member: member[1].offset)
-        made = directory_bytes(listed, start)
-        if len(made) == len(end.stored) and (best is None or _differing(made, end.stored) < best[0]):
-            best = _differing(made, end.stored), made
+    best: tuple[int, int, bytes] | None = None
+    for start in sorted({_end_of(known), *map(_end_of, copies), *directory_start(overlay)}):
+        if not 0 <= overlay.size - start <= _LARGEST:
+            continue
+        end = _End(start, overlay.read(start, overlay.size - start))
+        # An entry that is still whole tells of a member whose own header is damaged.
+        listed = {name: entry for _, name, entry, _ in _anchors(end.stored)}
+        for members in _candidates(overlay, end, {**listed, **known}, copies, vault):
+            made = directory_bytes(sorted(members.items(), key=lambda member: member[1].offset), start)
+            if len(made) == len(end.stored) and (best is None or _differing(made, end.stored) < best[0]):
+                best = _differing(made, end.stored), start, made
     if best is None:
         raise problem
-    overlay.put(start, best[1])
+    overlay.put(*best[1:])
     try:
         return read_directory(overlay)
     except Corrupt:
-        overlay.drop(start)
+        overlay.drop(best[1])
         raise problem from None
+
+
+def _end_of(members: Members) -> int:
+    return max((entry.offset + header_length(name) + entry.stored for name, entry in members.items()), default=0)
 
 
 def walk(file: Readable, at: int = 0) -> Iterator[tuple[str, Entry]]:
     """Every member whose header is whole from ``at`` on, in the order of the file; damage and gaps are skipped.
 
-    A header has a CRC of its own, so nothing else is taken for one.
+    A header has a CRC of its own, so nothing else is taken for one. Raises ``Corrupt`` where too much looks like one.
     """
-    size, count = file.size, 0
+    size, count, false = file.size, 0, 0
     while at < size and count < MAX_MEMBERS:
         try:
             record = parse_header(file.read(at, MAX_HEADER))
         except Corrupt:
-            at = _next_header(file, at + 1)
+            found = _next_header(file, at + 1, _MOST_FALSE - false)
+            if found is None:
+                return
+            at, tried = found
+            false += tried
             continue
         if at + record.total > size:
             return
@@ -95,14 +107,24 @@ def walk(file: Readable, at: int = 0) -> Iterator[tuple[str, Entry]]:
         at, count = at + record.total, count + 1
 
 
-def _next_header(file: Readable, at: int) -> int:
+def _next_header(file: Readable, at: int, left: int) -> tuple[int, int] | None:
+    """Where the next whole header is, and how many places before it only looked like one."""
+    tried = 0
     while at < file.size:
-        window = file.read(at, _WINDOW + len(_MARK) - 1)
+        window = file.read(at, _WINDOW + MAX_HEADER)
         found = window.find(_MARK)
-        if found >= 0:
-            return at + found
+        while 0 <= found < _WINDOW:
+            try:
+                parse_header(window[found : found + MAX_HEADER])
+            except Corrupt:
+                tried += 1
+                if tried > left:
+                    raise Corrupt("the archive is damaged beyond what its members tell") from None
+                found = window.find(_MARK, found + 1)
+                continue
+            return at + found, tried
         at += _WINDOW
-    return at
+    return None
 
 
 def _is_listed(record: Record) -> bool:
@@ -163,7 +185,10 @@ def _needs(file: Readable, known: Members, name: str, vault: Vault | None) -> se
             vault.learn(parse_session_text(read_member(file, known[session].offset, session)[1]))
         piece, payload = vault.open(record, payload)
     index = parse_index(payload, piece.length, piece.digest, numbered([name], "index")[0][0])
-    return {name, *(member for member, _ in index.members())}
+    members = dict(index.members())
+    if any(member not in known or known[member].stored != stored for member, stored in members.items()):
+        raise Corrupt("the index needs other members than were found")
+    return {name, *members}
 
 
 def _filled(end: _End, known: Members) -> Members | None:

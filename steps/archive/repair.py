@@ -18,6 +18,8 @@ from portunix_vdisk.steps.archive.replace import Replacement
 from portunix_vdisk.steps.archive.storage import ArchiveFile, whole_path
 from portunix_vdisk.steps.step import Context, Json
 
+_HELD: Final = 64 << 20
+"""Bytes of mended members that are held before they are written."""
 _LISTED: Final = 64
 """Chunks that a result names one by one."""
 
@@ -48,8 +50,8 @@ class RepairChunks:
             needs = needs_of(reader, indexes)
             donors = stack.enter_context(Donors(self.donors, ctx))
             remaker = Remaker(reader, overlay, donors)
-            damaged, left = _remake(reader, remaker, needs, ctx)
-            written = write_mended(archive, overlay)
+            damaged, left, written = _remake(reader, remaker, needs, overlay, ctx)
+            written += write_mended(archive, overlay)
             replaced: set[str] = set()
             found = [one.need for one in left if remaker.content(one.need) is not None]
             if found:
@@ -72,10 +74,13 @@ class RepairChunks:
 
 
 def _remake(
-    reader: ArchiveReader, remaker: Remaker, needs: Sequence[Need], ctx: Context
-) -> tuple[list[Damaged], list[Damaged]]:
-    """What is damaged, and what of that could not be made again. Patches come after what they are against."""
-    total, done = sum(need.length for need in needs), 0
+    reader: ArchiveReader, remaker: Remaker, needs: Sequence[Need], overlay: Overlay, ctx: Context
+) -> tuple[list[Damaged], list[Damaged], int]:
+    """What is damaged, what of that could not be made again, and bytes written meanwhile, to bound memory.
+
+    Patches come after what they are against.
+    """
+    written, total, done = 0, sum(need.length for need in needs), 0
 
     def progress(length: int) -> None:
         nonlocal done
@@ -93,7 +98,9 @@ def _remake(
             damaged.append(one)
             if not remaker.again(one.need):
                 left.append(one)
-    return damaged, left
+            if overlay.held > _HELD:
+                written += write_mended(reader.path, overlay)
+    return damaged, left, written
 
 
 def _still_needed(archive: Path, lost: Sequence[Damaged], bases: tuple[Path, ...]) -> list[Damaged]:
