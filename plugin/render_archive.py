@@ -26,6 +26,8 @@ def archive_list(result: Object) -> list[str]:
     ]
     lines = [f"{result['archive']}: {', '.join(facts)}"]
     lines += table(("GENERATION", "FINISHED", "DATA", "ADDED"), rows, frozenset({0, 2, 3}))
+    if cleaned := [one["generation"] for one in result["generations"] if one["without_caches"]]:
+        lines.append(f"exported with --exclude-cache, so without caches: {_numbers(cleaned)}")
     if result["cut_off_bytes"]:
         lines.append(f"an update did not finish ({show_size(result['cut_off_bytes'])}); export again to finish it")
     if result["dead_bytes"] > result["archive_bytes"] // 10:

@@ -12,6 +12,7 @@ from portunix_vdisk.steps.archive.rekey import Rekey
 from portunix_vdisk.steps.archive.rewrite import Rewrite, space_of
 from portunix_vdisk.steps.archive.storage import volumes_of, whole_path
 from portunix_vdisk.steps.archive.verify import VerifyArchive
+from portunix_vdisk.steps.exclude.view import is_cleaned
 from portunix_vdisk.steps.names import suggest_name
 from portunix_vdisk.steps.sizes import parse_size
 from portunix_vdisk.steps.step import Context, Json
@@ -69,6 +70,7 @@ def list_archive(session: Session, options: Mapping[str, str]) -> Json:
                     "root": index.root.hex(),
                     "data_bytes": index.data_bytes,
                     "added_bytes": sum(stored for name, stored in members.items() if name not in seen),
+                    "without_caches": is_cleaned(index.source),
                 }
             )
             seen |= members.keys()

@@ -12,6 +12,7 @@ from portunix_vdisk.steps.durable import identity_of
 from portunix_vdisk.steps.exclude.overlay import Cleaned, Subject, clean_copy
 from portunix_vdisk.steps.exclude.remove import LeftOut
 from portunix_vdisk.steps.exclude.rules import Rule, Rules
+from portunix_vdisk.steps.exclude.view import view_of
 from portunix_vdisk.steps.source import Source, SourceIdentity
 from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.graph import Values
@@ -46,7 +47,7 @@ class Excluding:
         )
         self._cleaned: Cleaned | None = None
         self._left_out: LeftOut | None = None
-        self.view = f"without:{self._rules.digest}"
+        self.view = view_of(self._rules.digest)
         """Tells the copy from the disk, and from copies by other rules."""
 
     def check(self) -> None:

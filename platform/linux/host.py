@@ -12,15 +12,15 @@ from portunix_vdisk.platform.errors import Failed, ToolFailed
 from portunix_vdisk.platform.linux.privilege import Privilege
 
 _MOUNTING = "disks of any type can be created, exported and imported, but not mounted"
-_VHD_MOUNTING = "disks of type vhd and archives cannot be mounted; img can"
+_VHD_MOUNTING = "disks of type vhd and archives cannot be mounted; img can; no export with --exclude-cache"
 _VHD = "disks of type vhd cannot be created, exported or imported; img can"
 
 _PROGRAMS = (
     ("qemu-img", "create and map vhd images", _VHD),
     ("qemu-nbd", "read and write inside vhd images", _VHD),
     ("setpriv", "end qemu-nbd together with us", _VHD),
-    ("qemu-storage-daemon", "attach vhd images and archives", _VHD_MOUNTING),
-    ("fusermount3", "attach vhd images and archives through FUSE", _VHD_MOUNTING),
+    ("qemu-storage-daemon", "attach vhd images, archives and overlays", _VHD_MOUNTING),
+    ("fusermount3", "attach vhd images, archives and overlays through FUSE", _VHD_MOUNTING),
     ("mke2fs", "make ext4 filesystems", "no disk can be created; existing ones work"),
     ("e2fsck", "check and repair ext4 filesystems", "damaged disks cannot be repaired"),
 )

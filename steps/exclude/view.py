@@ -7,12 +7,25 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from portunix_vdisk.platform.base import Extent, ImageMap, OverlayMap, Partition
 from portunix_vdisk.platform.errors import Corrupt, Failed
 from portunix_vdisk.steps.ext4 import Doubt
 from portunix_vdisk.steps.free_space import Runs, common, find_used
 from portunix_vdisk.steps.source import ImageSource, SourceIdentity
+
+_VIEW: Final = "without:"
+
+
+def view_of(digest: str) -> str:
+    """The word for the state of a disk without what the rules with this digest leave out."""
+    return _VIEW + digest
+
+
+def is_cleaned(source: SourceIdentity) -> bool:
+    """Whether this is a disk without what some rules leave out."""
+    return source.view.startswith(_VIEW)
 
 
 class OverlaySource:

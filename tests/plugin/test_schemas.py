@@ -80,6 +80,7 @@ RESULTS: dict[str, Any] = {
                 "root": "ab" * 32,
                 "data_bytes": 7,
                 "added_bytes": 7,
+                "without_caches": True,
             }
         ],
     },

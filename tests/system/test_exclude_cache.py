@@ -76,6 +76,7 @@ def test_caches_leave_the_copy_only(filled: Machine) -> None:
     filled.vdisk("unmount", "copy")
     whole = filled.vdisk("export", "--disk", "my-dev", "--output", "a.zip", "--json").result
     assert (whole["generation"], whole["excluded"]) == (2, None) and whole["added_bytes"] > 5 << 20
+    assert "without caches: 1\n" in filled.vdisk("archive", "list", "a.zip").out
 
 
 @IMG_FIRST
