@@ -50,6 +50,8 @@ PROGRAMS = (
 """Programs of the host. The program's own list, with more detail, is ``portunix vdisk doctor``."""
 ONLY_FOR_TESTS = (
     ("7z", "p7zip-full", TESTS),
+    ("fusefat", "fusefat", TESTS),
+    ("mformat", "mtools", TESTS),
     ("mkfs.btrfs", "btrfs-progs", TESTS),
     ("mkfs.xfs", "xfsprogs", TESTS),
 )

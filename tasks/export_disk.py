@@ -12,7 +12,7 @@ from portunix_vdisk.platform.base import FileIdentity
 from portunix_vdisk.platform.errors import BadUsage, Refused
 from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.archive import storage
-from portunix_vdisk.steps.archive.commit import next_of
+from portunix_vdisk.steps.archive.commit import finish_update, next_of
 from portunix_vdisk.steps.archive.documents import DiskFacts
 from portunix_vdisk.steps.archive.export import close_exports
 from portunix_vdisk.steps.archive.layout import range_count
@@ -85,6 +85,9 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
         session.lock(former, f"export:{disk.name}")
         return move.run(ctx)
 
+    def note(root: str) -> None:
+        session.catalog.finish_export(disk.uuid, output, root, datetime.now(UTC).isoformat(timespec="seconds"))
+
     def scan(ctx: Context) -> Json:
         must_be_ready(disk)
         if options.get("output", "").endswith("/"):
@@ -94,6 +97,10 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
         _refuse_other_content(output, disk)
         session.at_end(close_exports)
         _unlock(session, export)
+        if export.is_update and finish_update(output, ctx.safe_point):
+            ctx.info(f"the generation that an earlier run had prepared is part of {show_path(output)} now")
+            with ArchiveReader(output) as reader:
+                note(reader.index.root.hex())
         if finished():
             return {}
         result = Scan(export).run(ctx)
@@ -104,8 +111,7 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
         _unlock(session, export)
         facts = Publish(export).run(ctx)
         assert isinstance(facts, Mapping)
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        session.catalog.finish_export(disk.uuid, output, str(facts["root"]), now)
+        note(str(facts["root"]))
         return {**facts, **_make_room(output, ctx)}
 
     def guarded(step: Callable[[Context], Json]) -> Callable[[Context], Json]:

@@ -184,7 +184,8 @@ class ArchiveFile(Closing):
             volume_path(self.path, len(self._descriptors)).unlink()
             self._starts.pop()
             os.close(self._descriptors.pop())
-        os.ftruncate(self._descriptors[-1], end - self._starts[-1])
+        if self.size != end:  # fusefat refuses what would change nothing
+            os.ftruncate(self._descriptors[-1], end - self._starts[-1])
 
     def sync(self) -> None:
         """Return when everything written, and the names, are on stable storage. Raises ``OSError``."""
