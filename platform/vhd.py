@@ -24,6 +24,8 @@ _FOOTER = struct.Struct(">8sIIQI4sI4sQQ4sII16s")
 _HEADER = struct.Struct(">8sQQIIII")
 _FIXED, _DYNAMIC, _DIFFERENCING = 2, 3, 4
 _UNUSED = 0xFFFFFFFF
+_MOST_ENTRIES = 1 << 22
+"""Entries of the largest table: 2 TiB in the smallest blocks that Windows makes, 512 KiB. QEMU's have 2 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,8 @@ def _end_of_blocks(descriptor: int, header_at: int, size: int, length: int) -> i
     table_at, entries, block = _table_of(descriptor, header_at)
     if block < 8 * SECTOR or block & (block - 1) or not 0 < size <= entries * block:
         raise Corrupt(f"the header of the VHD makes no sense: {entries} blocks of {block} bytes for {size} bytes")
+    if entries > _MOST_ENTRIES:
+        raise Corrupt(f"the block table of the VHD has {entries} entries, more than any disk of this format needs")
     table_end = table_at + -(-entries * 4 // SECTOR) * SECTOR
     if table_at < header_at + 1024 or table_end > length:
         raise Corrupt("the block table of the VHD lies outside the file: it is truncated or damaged")
