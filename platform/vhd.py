@@ -131,13 +131,13 @@ def _end_of_blocks(descriptor: int, header_at: int, size: int, length: int) -> i
     if table_at < header_at + 1024 or table_end > length:
         raise Corrupt("the block table of the VHD lies outside the file: it is truncated or damaged")
     table = _read_table(descriptor, table_at, entries)
+    if entries and min(table) * SECTOR < table_end:  # first, since sparse files have millions of these
+        raise Corrupt("the block table of the VHD points into its own header")
     used = sorted(entry for entry in table if entry != _UNUSED)
     # In front of each block is its bitmap, a bit a sector, in whole sectors.
     whole = block + -(-(block // SECTOR // 8) // SECTOR) * SECTOR
     if not used:
         return table_end
-    if used[0] * SECTOR < table_end:
-        raise Corrupt("the block table of the VHD points into its own header")
     if any((later - former) * SECTOR < whole for former, later in pairwise(used)):
         raise Corrupt("the block table of the VHD names the same bytes twice")
     end = used[-1] * SECTOR + whole

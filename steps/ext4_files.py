@@ -14,19 +14,24 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from portunix_vdisk.steps.ext4 import Doubt, Read
+from portunix_vdisk.steps.ext4_shape import Shape, read_shape
 
 _EXTENTS, _INLINE = 0x80000, 0x10000000
 _TREE: Final = 0xF30A
 _ROOT, _FIRST = 2, 11
-_META_BG: Final = 0x10
-_CHECKSUMS: Final = 0x10 | 0x400
 _DIRECTORY, _REGULAR, _LINK = 0x4000, 0x8000, 0xA000
 _NODE: Final = struct.Struct("<HHHHI")
 _DEEPEST: Final = 6
 _MOST_NODES: Final = 4096
 """Blocks of one file's map that are read."""
+_MOST_BLOCKS: Final = 1 << 20
+"""Blocks of all maps that are read, and those of all folders: far more than real filesystems have."""
+_MOST_NAMED: Final = 1 << 14
+_LONGEST_PATH: Final = 4096
+_MOST_RUNS: Final = 1 << 16
+"""Pieces that a folder may lie in."""
 _WINDOW: Final = 1 << 20
-_MOST_INODES: Final = 1 << 26
+_ZEROS: Final = bytes(_WINDOW)
 Runs = list[tuple[int, int]]
 """First block and end of each run."""
 
@@ -36,36 +41,59 @@ class Findings:
     """What lies on the damaged places."""
 
     files: list[bytes] = field(default_factory=list)
-    """Paths from the root of the filesystem, sorted; folders end with a slash."""
+    """Paths from the root of the filesystem, sorted; folders end with a slash. Not more than 16384 of them."""
+    file_count: int = 0
+    """How many there are."""
     structures: list[str] = field(default_factory=list)
     """Parts of the filesystem itself, in words."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    block_size: int
-    inodes: int
-    inodes_per_group: int
-    inode_size: int
-    tables: list[tuple[int, int]]
-    """First block of each group's inode table, and how many of its inodes were ever used."""
-    descriptors_end: int
+class _TooMuch(Exception):
+    """Nothing of one file: the filesystem as a whole wants more work than any real one."""
 
 
 class _Files:
-    def __init__(self, read: Read, shape: _Shape, damaged: Runs, poll: Callable[[], None]) -> None:
+    def __init__(self, read: Read, shape: Shape, damaged: Runs, poll: Callable[[], None]) -> None:
         self._read = read
         self._shape = shape
         self._damaged = damaged
         self._ends = [end for _, end in damaged]
         self._poll = poll
-        self.hit: set[int] = set()
-        """Inodes of which a block, or they themselves, are damaged."""
+        self._nodes: set[int] = set()
+        """Blocks that are part of some map: none is part of two, and what goes in circles ends."""
+        self._hit: Runs = []
+        """Runs of inodes of which a block, or they themselves, are damaged. There may be millions in a row."""
         self.folders: dict[int, Runs] = {}
 
     def is_damaged(self, first: int, end: int) -> bool:
         number = bisect_right(self._ends, first)
         return number < len(self._damaged) and self._damaged[number][0] < end
+
+    def is_hit(self, inode: int) -> bool:
+        """Whether an inode that was looked at, or a block of it, is damaged."""
+        number = bisect_right(self._hit, inode, key=lambda run: run[0]) - 1
+        return number >= 0 and inode < self._hit[number][1]
+
+    def _mark(self, inode: int, end: int = 0) -> None:
+        """Inodes from this one to ``end``, or just this one, are hit; they are looked at in their order."""
+        end = end or inode + 1
+        if self._hit and inode <= self._hit[-1][1]:
+            self._hit[-1] = self._hit[-1][0], max(end, self._hit[-1][1])
+        else:
+            self._hit.append((inode, end))
+
+    def _mark_lost(self, group: int, table: int, start: int, stop: int) -> None:
+        """Mark those inodes of a group, from ``start`` to ``stop``, that lie in damaged blocks."""
+        shape = self._shape
+        base = group * shape.inodes_per_group + 1
+        for number in range(bisect_right(self._ends, table), len(self._damaged)):
+            block, end_block = (place - table for place in self._damaged[number])
+            first = max(start, -(-block * shape.block_size // shape.inode_size))
+            end = min(stop, -(-end_block * shape.block_size // shape.inode_size))
+            if first >= stop:
+                return
+            if first < end:
+                self._mark(base + first, base + end)
 
     def scan(self) -> Iterator[str]:
         """Look at every inode; says what of the tables is damaged."""
@@ -75,7 +103,11 @@ class _Files:
             for start in range(0, used, step):
                 self._poll()
                 count = min(step, used - start)
-                raw = bytes(self._read(table * shape.block_size + start * shape.inode_size, count * shape.inode_size))
+                first = table * shape.block_size + start * shape.inode_size
+                raw = bytes(self._read(first, count * shape.inode_size))
+                if raw == _ZEROS[: len(raw)]:  # never used, as most inodes of most filesystems, or lost
+                    self._mark_lost(group, table, start, start + count)
+                    continue
                 for number in range(count):
                     at = number * shape.inode_size
                     self._look(group, table, start + number, raw[at : at + shape.inode_size])
@@ -88,19 +120,25 @@ class _Files:
         inode = group * shape.inodes_per_group + number + 1
         at = table + number * shape.inode_size // shape.block_size
         if self.is_damaged(at, at + 1):
-            self.hit.add(inode)
+            self._mark(inode)
         mode, links = struct.unpack_from("<H", raw)[0], struct.unpack_from("<H", raw, 0x1A)[0]
         if not mode or (not links and inode >= _FIRST):
             return
-        runs: Runs = []
+        nodes: Runs = []
+        data: Runs = []
+        is_folder = mode & 0xF000 == _DIRECTORY
         try:
-            data = list(self._blocks(raw, mode, runs))
+            for run in self._blocks(raw, mode, nodes):
+                if self.is_damaged(*run):
+                    self._mark(inode)
+                if is_folder and len(data) < _MOST_RUNS:
+                    data.append(run)
         except Doubt:
-            self.hit.add(inode)
+            self._mark(inode)
             return
-        if any(self.is_damaged(*run) for run in (*data, *runs)):
-            self.hit.add(inode)
-        if mode & 0xF000 == _DIRECTORY:
+        if any(self.is_damaged(*run) for run in nodes):
+            self._mark(inode)
+        if is_folder:
             self.folders[inode] = data
 
     def _blocks(self, raw: bytes, mode: int, nodes: Runs) -> Iterator[tuple[int, int]]:
@@ -130,8 +168,7 @@ class _Files:
             if depth:
                 _, low, high = struct.unpack_from("<IIH", node, at)
                 block = low | high << 32
-                nodes.append((block, block + 1))
-                yield from self._extents(self._block(block), nodes, min(left, depth) - 1)
+                yield from self._extents(self._node(block, nodes), nodes, min(left, depth) - 1)
             else:
                 _, length, high, low = struct.unpack_from("<IHHI", node, at)
                 block = low | high << 32
@@ -140,13 +177,23 @@ class _Files:
     def _indirect(self, block: int, depth: int, nodes: Runs) -> Iterator[tuple[int, int]]:
         if len(nodes) > _MOST_NODES:
             raise Doubt("the map of a file is too long")
-        nodes.append((block, block + 1))
-        raw = self._block(block)
+        raw = self._node(block, nodes)
         for (child,) in struct.iter_unpack("<I", raw):
             if child and depth > 1:
                 yield from self._indirect(child, depth - 1, nodes)
             elif child:
                 yield child, child + 1
+
+    def _node(self, number: int, nodes: Runs) -> bytes:
+        """A block of a map. Raises ``Doubt`` for one that some map has already."""
+        nodes.append((number, number + 1))
+        if number in self._nodes:
+            raise Doubt("the maps of files share blocks")
+        if len(self._nodes) >= _MOST_BLOCKS:
+            raise _TooMuch("the maps of the files are too long")
+        self._poll()
+        self._nodes.add(number)
+        return self._block(number)
 
     def _block(self, number: int) -> bytes:
         size = self._shape.block_size
@@ -154,10 +201,14 @@ class _Files:
 
     def names(self) -> Iterator[tuple[int, int, bytes, bool]]:
         """Every name: its folder, the inode, the name, whether that is a folder."""
+        left = _MOST_BLOCKS
         for folder, runs in self.folders.items():
-            self._poll()
             for first, end in runs:
                 for block in range(first, min(end, first + _MOST_NODES)):
+                    self._poll()
+                    left -= 1
+                    if not left:
+                        raise _TooMuch("the folders are too large")
                     try:
                         raw = self._block(block)
                     except Doubt:
@@ -185,13 +236,24 @@ def files_on(
             raise Doubt("the filesystem names places outside the partition")
         return read(offset, size)
 
-    shape = _shape(bounded, length)
+    shape = read_shape(bounded, length)
     runs = [(start // shape.block_size, -(-end // shape.block_size)) for start, end in damaged]
     files = _Files(bounded, shape, runs, poll)
     found = Findings()
     if files.is_damaged(0, shape.descriptors_end):
         found.structures.append("superblock or group descriptors")
-    found.structures += files.scan()
+    try:
+        found.structures += files.scan()
+        _name(files, found)
+    except _TooMuch as problem:
+        raise Doubt(str(problem)) from problem
+    reserved = {_ROOT: "root folder", 7: "room for growing", 8: "journal"}
+    found.structures += [reserved.get(inode, f"inode {inode}") for inode in range(1, _FIRST) if files.is_hit(inode)]
+    return found
+
+
+def _name(files: _Files, found: Findings) -> None:
+    """Find the names of all inodes that were hit."""
     parents: dict[int, tuple[int, bytes]] = {}
     named: list[tuple[int, int, bytes]] = []
     for folder, inode, name, is_folder in files.names():
@@ -199,22 +261,25 @@ def files_on(
             continue
         if is_folder:
             parents.setdefault(inode, (folder, name))
-        if inode in files.hit:
-            named.append((folder, inode, name))
+        if files.is_hit(inode):
+            found.file_count += 1
+            if len(named) < _MOST_NAMED:
+                named.append((folder, inode, name))
     for folder, inode, name in named:
         path = _path(folder, parents) + name
         found.files.append(path + b"/" if inode in files.folders else path)
     found.files.sort()
-    reserved = {_ROOT: "root folder", 7: "room for growing", 8: "journal"}
-    found.structures += [reserved.get(inode, f"inode {inode}") for inode in sorted(files.hit) if inode < _FIRST]
-    return found
 
 
 def _path(folder: int, parents: dict[int, tuple[int, bytes]]) -> bytes:
     parts: list[bytes] = []
-    while folder != _ROOT and len(parts) < 256:
-        if folder not in parents:
-            return b"/?/" + b"".join(part + b"/" for part in reversed(parts))  # the way to it is damaged
+    length = 0
+    while folder != _ROOT:
+        length += 1 + len(parts[-1]) if parts else 0
+        if folder not in parents or length > _LONGEST_PATH:
+            return b"/?/" + b"".join(
+                part + b"/" for part in reversed(parts)
+            )  # the way to it is damaged, or goes in a circle
         folder, name = parents[folder]
         parts.append(name)
     return b"/" + b"".join(part + b"/" for part in reversed(parts))
@@ -232,58 +297,3 @@ def _entries(raw: bytes) -> Iterator[tuple[int, bytes]]:
         if inode and length:
             yield inode, raw[at + 8 : at + 8 + length]
         at += size
-
-
-def _shape(read: Read, length: int) -> _Shape:
-    """From the superblock, or the first copy of it, which lies in block group 1."""
-    problem: Doubt | None = None
-    for at, size in ((1024, 0), *((8 * size * size + size * (size == 1024), size) for size in (4096, 2048, 1024))):
-        try:
-            return _shape_at(read, length, at, size)
-        except Doubt as doubt:
-            problem = problem or doubt
-    assert problem is not None
-    raise problem
-
-
-def _shape_at(read: Read, length: int, at: int, only: int) -> _Shape:
-    """From the superblock at this offset; ``only`` is the size of blocks with which a copy is there."""
-    block = bytes(read(at, 1024))
-    inodes, blocks = struct.unpack_from("<II", block)
-    first, log_size = struct.unpack_from("<II", block, 0x14)
-    blocks_per_group, inodes_per_group = struct.unpack_from("<I4xI", block, 0x20)
-    (magic,) = struct.unpack_from("<H", block, 0x38)
-    (inode_size,) = struct.unpack_from("<H", block, 0x58)
-    incompatible, read_only = struct.unpack_from("<II", block, 0x60)
-    wide = bool(incompatible & 0x80)
-    descriptor_size = struct.unpack_from("<H", block, 0xFE)[0] if wide else 32
-    if magic != 0xEF53:
-        raise Doubt("there is no ext4 filesystem in the partition, or its superblock is damaged")
-    blocks |= struct.unpack_from("<I", block, 0x150)[0] << 32 if wide else 0
-    if (
-        log_size > 6
-        or incompatible & _META_BG
-        or not 0 < blocks <= length // (1024 << log_size)
-        or not 0 < inodes <= _MOST_INODES
-        or not (blocks_per_group and inodes_per_group)
-        or inode_size not in (128, 256, 512, 1024, 2048, 4096)
-        or not 32 <= descriptor_size <= 1024
-        or not 0 < -(-(blocks - first) // blocks_per_group) <= 1 << 20
-    ):
-        raise Doubt("the filesystem's superblock says what cannot be, or has features that are not understood here")
-    size, groups = 1024 << log_size, -(-(blocks - first) // blocks_per_group)
-    if only not in (0, size):
-        raise Doubt("this is no copy of the superblock")
-    raw = bytes(read((at // size + 1) * size, groups * descriptor_size))
-    tables = []
-    for group in range(groups):
-        one = raw[group * descriptor_size :][:descriptor_size]
-        table, flags, unused = struct.unpack_from("<I6xH8xH", one, 8)
-        if len(one) >= 64:
-            table |= struct.unpack_from("<I", one, 0x28)[0] << 32
-            unused |= struct.unpack_from("<H", one, 0x32)[0] << 16
-        known = bool(read_only & _CHECKSUMS)
-        used = 0 if known and flags & 1 else inodes_per_group - (min(unused, inodes_per_group) if known else 0)
-        tables.append((table, used if table else 0))
-    end = first + 1 + -(-groups * descriptor_size // size)
-    return _Shape(size, inodes, inodes_per_group, inode_size, tables, end)

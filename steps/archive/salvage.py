@@ -43,7 +43,7 @@ def damaged_files(
     return {
         "damaged_bytes": sum(stop - start for start, stop in places),
         "files": [os.fsdecode(path) for path in found.files[:_LISTED]],
-        "file_count": len(found.files),
+        "file_count": found.file_count,
         "structures": list(found.structures[:_LISTED]),
         "unknown": unknown or None,
     }
