@@ -10,13 +10,14 @@ import zstandard
 
 from portunix_vdisk.platform.errors import Corrupt
 from portunix_vdisk.steps.archive.damage import Need, problem_of
+from portunix_vdisk.steps.archive.digest import digest_of
 from portunix_vdisk.steps.archive.donors import Donors
 from portunix_vdisk.steps.archive.index import Chunk
 from portunix_vdisk.steps.archive.layout import MEMBER, SEALED_EXTRA, Kind, kind_of
-from portunix_vdisk.steps.archive.members import numbered
+from portunix_vdisk.steps.archive.members import decompress, numbered
 from portunix_vdisk.steps.archive.mending import Overlay
 from portunix_vdisk.steps.archive.packing import LEVEL
-from portunix_vdisk.steps.archive.patch import make_patch
+from portunix_vdisk.steps.archive.patch import apply_patch, base_digest, longest_patch, make_patch
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.record import Record, header_length
 from portunix_vdisk.steps.archive.sealing import Piece
@@ -62,11 +63,23 @@ class Remaker:
         entry, base = need.entry, need.base
         if base is None:
             return False
-        head = self.record(need).header()
+        record = self.record(need)
+        head = record.header()
         there = self._overlay.read(entry.offset, len(head) + entry.stored)
-        if there[: len(head)] != head or zlib.crc32(there[len(head) :]) != entry.crc:
+        payload = there[len(head) :]
+        if there[: len(head)] != head or zlib.crc32(payload) != entry.crc:
             return False
-        return self._donors.chunk(base.digest, need.offsets, need.length) is not None
+        former = self._donors.chunk(base.digest, need.offsets, need.length)
+        if former is None:
+            return False
+        try:
+            # Its checksum alone proves nothing: it may have been made of a wrong patch.
+            if self._reader.vault is not None:
+                payload = self._reader.vault.open(record, payload)[1]
+            patch = decompress(payload, longest_patch(need.length), f"member {need.name}", exactly=False)
+            return base_digest(patch) == base.digest and digest_of(apply_patch(former, patch)) == need.digest
+        except Corrupt:
+            return False
 
     def record(self, need: Need) -> Record:
         """The header that a member had: all in it is known from its name, its place and the index.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
+import tarfile
 import tracemalloc
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from portunix_vdisk.steps.ext4 import Doubt
 from portunix_vdisk.steps.ext4_files import Findings, _Files, files_on
 from portunix_vdisk.steps.ext4_shape import read_shape
 
-BASE = zlib.decompress((Path(__file__).parent / "bases" / "map.ext4.z").read_bytes())
+with tarfile.open(Path(__file__).parent / "bases.tar.xz") as tar:
+    BASE = tar.extractfile("map.ext4").read()  # type: ignore[union-attr]
 BLOCK = 1024
 INODES = struct.unpack_from("<I", BASE, 1024)[0]
 TABLE = struct.unpack_from("<I", BASE, 2048 + 8)[0] * BLOCK
