@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,12 +161,6 @@ class Stage:
             self.time(one.samples, one.act, moves_data=True)
         if watch is not None:
             self.peaks[one.peak] = max(self.peaks.get(one.peak, 0), watch.memory)
-
-    def contest(self, what: str, contestants: Sequence[Contestant], cache: Cache) -> None:
-        """All rounds: everybody once, by turns, then everybody again."""
-        for _ in range(self.runs):
-            for one in contestants:
-                self.turn(one, cache, what)
 
 
 def quoted(path: Path) -> str:
