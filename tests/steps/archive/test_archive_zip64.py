@@ -36,6 +36,12 @@ def chunk(number: int, payload: bytes) -> Record:
     return Record(name, Kind.RAW, 1, number << 22, len(payload), digest, len(payload), zlib.crc32(payload))
 
 
+def seven_zip_tests(path: Path, count: int) -> None:
+    done = subprocess.run(["7z", "t", path], check=True, capture_output=True, text=True)
+    assert "Everything is Ok" in done.stdout and "Warning" not in done.stdout, done.stdout
+    assert f"Files: {count}\n" in done.stdout
+
+
 @pytest.mark.parametrize("far", [0xFFFFFFFE, 0xFFFFFFFF, 0x100000000, 5 * GIB, 9000 * GIB])
 def test_offsets_beyond_4_gib(tmp_path: Path, far: int) -> None:
     path = tmp_path / "far.zip"
@@ -60,6 +66,7 @@ def test_offsets_beyond_4_gib(tmp_path: Path, far: int) -> None:
         assert archive.testzip() is None
     if far < 6 * GIB:
         subprocess.run(["unzip", "-tqq", path], check=True)
+    seven_zip_tests(path, 4)
 
 
 @pytest.mark.parametrize("count", [65534, 65535, 65536, 70000])
@@ -84,6 +91,7 @@ def test_more_members_than_16_bits_count(tmp_path: Path, count: int) -> None:
     with zipfile.ZipFile(path) as archive:
         assert len(archive.namelist()) == count
         assert archive.read(members[-1][1].name) == payload
+    seven_zip_tests(path, count)
 
 
 def test_far_fields_may_not_lie(tmp_path: Path) -> None:
