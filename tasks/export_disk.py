@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -33,11 +32,12 @@ from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.archives import archive_at, count_of, volume_size
 from portunix_vdisk.tasks.describe import show_path
 from portunix_vdisk.tasks.excluding import Excluding
+from portunix_vdisk.tasks.export_output import output_of, refuse_on_itself, refuse_other_content
 from portunix_vdisk.tasks.graph import Graph, Member, Values
 from portunix_vdisk.tasks.live_source import LiveExport
 from portunix_vdisk.tasks.session import Session
 from portunix_vdisk.tasks.unlocking import set_password, unlock, unlock_chain
-from portunix_vdisk.tasks.which import disk_at, find_disk, must_be_ready, only_mounted_disk
+from portunix_vdisk.tasks.which import find_disk, must_be_ready, only_mounted_disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class _Finished:
 def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
     """The graph of ``export:NAME``. Raises ``BadUsage``, ``NotFound`` or ``Refused``."""
     disk = find_disk(session, options["disk"]) if "disk" in options else only_mounted_disk(session)
-    former = _output(session, disk, options.get("output"))
+    former = output_of(session, disk, options.get("output"))
     output = former if "move-to" not in options else session.absolute(options["move-to"]).resolve() / former.name
     move = MoveUnfinished(former, output, volume_size(session, output, options))
     live = LiveExport(session, disk, output)
@@ -81,7 +81,7 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
     finished = _Finished(disk.path, output, disk.uuid, {}, excluding.view if excluding else "")
 
     def moved(ctx: Context) -> Json:
-        _refuse_on_itself(session, disk, output)
+        refuse_on_itself(session, disk, output)
         session.lock(former, f"export:{disk.name}")
         return move.run(ctx)
 
@@ -92,9 +92,9 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
         must_be_ready(disk)
         if options.get("output", "").endswith("/"):
             output.parent.mkdir(parents=True, exist_ok=True)
-        _refuse_on_itself(session, disk, output)
+        refuse_on_itself(session, disk, output)
         origin.check()
-        _refuse_other_content(output, disk)
+        refuse_other_content(output, disk)
         session.at_end(close_exports)
         _unlock(session, export)
         if export.is_update and finish_update(output, ctx.safe_point):
@@ -260,14 +260,6 @@ def _make_room(output: Path, ctx: Context) -> dict[str, Json]:
     return {"saved_bytes": result["saved_bytes"]}
 
 
-def _output(session: Session, disk: Disk, given: str | None) -> Path:
-    """Where the archive goes: what was asked for, else where the last export went, else NAME.zip here."""
-    if given is None:
-        return session.catalog.last_output(disk.uuid) or session.folder / f"{disk.name}.zip"
-    path = Path(os.path.normpath(session.absolute(given)))
-    return path / f"{disk.name}.zip" if given.endswith("/") or path.is_dir() else path
-
-
 def _facts(disk: Disk) -> DiskFacts:
     return DiskFacts(
         name=disk.name,
@@ -279,31 +271,3 @@ def _facts(disk: Disk) -> DiskFacts:
         created_at=disk.created_at,
         owner=disk.owner,
     )
-
-
-def _refuse_on_itself(session: Session, disk: Disk, output: Path) -> None:
-    there = disk_at(session, output.parent)
-    if there is not None and there[0].uuid == disk.uuid:
-        raise Refused(
-            f"{show_path(output)} lies on the disk itself",
-            state="nothing was written",
-            hint="name a file on another disk with --output",
-        )
-
-
-def _refuse_other_content(output: Path, disk: Disk) -> None:
-    """Refuse to write where something else is. Raises ``Refused``."""
-    status = archive_status(output, disk.uuid)
-    there = show_path(status.file)
-    kept = "it was not touched"
-    match status.state:
-        case ArchiveState.OTHER_DISK:
-            raise Refused(f"{there} is an archive of another disk", state=kept, hint="export to another file")
-        case ArchiveState.NEWER:
-            raise Refused(f"{there} was made by a newer version", state=kept, hint="export to another file")
-        case ArchiveState.NOT_AN_ARCHIVE:
-            raise Refused(f"{there} exists and is not an archive of ours", state=kept, hint="export to another file")
-        case ArchiveState.DAMAGED:
-            raise Refused(f"{status.problem}", state=kept, hint=f"export to another file, or move {there} away")
-        case ArchiveState.ABSENT | ArchiveState.PARTIAL | ArchiveState.SEALED | ArchiveState.LOCKED:
-            return
