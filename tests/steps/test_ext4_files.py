@@ -15,7 +15,7 @@ from portunix_vdisk.steps.ext4_files import Findings, files_on
 SIZE = 32 << 20
 
 
-@pytest.fixture(scope="module", params=["-O ^metadata_csum,^64bit", "", "-O ^extents,^64bit -b 1024"])
+@pytest.fixture(scope="module", params=["", "-O ^extents,^64bit -b 1024"])
 def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A filesystem with files of many sorts, made without mounting."""
     folder = tmp_path_factory.mktemp("tree")
@@ -68,7 +68,7 @@ def test_every_block_of_a_file_names_it_and_no_other(image: Path, path: str) -> 
     name = path.encode() + (b"/" if path in ("/many", "/a/b") else b"")
     places = blocks(image, path)
     assert places
-    for block in {*places[:3], *places[-3:], places[len(places) // 2]}:
+    for block in {places[0], places[-1], places[len(places) // 2]}:
         assert found(image, (block * size, block * size + 1)).files == [name]
 
 
@@ -116,7 +116,7 @@ def test_the_copy_of_the_superblock_tells_the_same(image: Path) -> None:
 
 def test_noise_does_no_harm(image: Path) -> None:
     content = bytearray(image.read_bytes())
-    for seed in range(8):
+    for seed in range(4):
         noise = random.Random(seed)
         hurt = bytearray(content)
         for _ in range(200):

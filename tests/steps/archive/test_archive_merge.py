@@ -19,6 +19,7 @@ from portunix_vdisk.steps.archive.storage import ArchiveFile, volumes_of
 from portunix_vdisk.steps.archive.verify import VerifyArchive
 
 CHUNK = 4 << 20
+only_plain = pytest.mark.parametrize("each_way", ["plain"], indirect=True)
 UUID = "5b0c7f1e-6a43-4d0e-9f57-0d4a3c1b2e99"
 
 
@@ -98,11 +99,13 @@ def refused(disk: Any, error: type[Exception], words: str, change: Callable[[], 
     assert not volumes_of(disk.full)
 
 
+@only_plain
 def test_a_missing_base_is_named(disk: Any) -> None:
     first = volumes_of(disk.folder / "monday.zip")[0]
     refused(disk, Refused, "monday.zip", lambda: first.rename(disk.folder / "away"))
 
 
+@only_plain
 def test_another_archive_under_the_name_of_the_base_is_no_base(disk: Any) -> None:
     def exchange() -> None:
         for file in volumes_of(disk.folder / "monday.zip"):
@@ -113,6 +116,7 @@ def test_another_archive_under_the_name_of_the_base_is_no_base(disk: Any) -> Non
     refused(disk, Refused, "another archive", exchange)
 
 
+@only_plain
 def test_a_base_that_went_on_without_that_state(disk: Any) -> None:
     def update() -> None:
         delta, disk.output = disk.output, disk.folder / "monday.zip"
@@ -124,6 +128,7 @@ def test_a_base_that_went_on_without_that_state(disk: Any) -> None:
     refused(disk, NotFound, "no longer holds the state", update)
 
 
+@only_plain
 def test_damage_in_the_base_is_found(disk: Any) -> None:
     def spoil() -> None:
         base = disk.folder / "monday.zip"
@@ -136,6 +141,7 @@ def test_damage_in_the_base_is_found(disk: Any) -> None:
     refused(disk, Corrupt, "monday.zip", spoil)
 
 
+@only_plain
 def test_a_full_archive_and_something_else_are_not_touched(disk: Any) -> None:
     disk.full.write_bytes(b"mine")
     with pytest.raises(Refused):

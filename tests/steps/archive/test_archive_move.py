@@ -19,6 +19,7 @@ from portunix_vdisk.steps.archive.storage import ArchiveFile, volumes_of
 from portunix_vdisk.steps.durable import partial_of
 
 CHUNK = 4 << 20
+only_plain = pytest.mark.parametrize("each_way", ["plain"], indirect=True)
 
 
 class Killed(BaseException):
@@ -77,7 +78,7 @@ def test_it_goes_on_at_the_new_place(disk: Any, update: bool) -> None:
 
 
 @pytest.mark.parametrize("update", [False, True])
-@pytest.mark.parametrize("moment", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("moment", [3, *(pytest.param(n, marks=pytest.mark.full) for n in (0, 1, 2, 4, 5, 7))])
 def test_killed_at_any_moment_nothing_is_lost(
     disk: Any, monkeypatch: pytest.MonkeyPatch, update: bool, moment: int
 ) -> None:
@@ -108,6 +109,7 @@ def test_killed_at_any_moment_nothing_is_lost(
     finish_there(disk)
 
 
+@only_plain
 def test_while_appending_both_places_can_finish(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     unfinished(disk, update=True)
     original, calls = ArchiveFile.sync, [0]
@@ -132,6 +134,7 @@ def test_while_appending_both_places_can_finish(disk: Any, monkeypatch: pytest.M
     disk.assert_same()
 
 
+@only_plain
 def test_what_is_in_the_way_is_not_touched(disk: Any) -> None:
     path = unfinished(disk, update=False)
     written = content(path)
@@ -148,6 +151,7 @@ def test_what_is_in_the_way_is_not_touched(disk: Any) -> None:
     assert content(path) == written and not list(disk.there.iterdir())
 
 
+@only_plain
 def test_nothing_to_move(disk: Any) -> None:
     disk.export()
     disk.new_process()
@@ -155,6 +159,7 @@ def test_nothing_to_move(disk: Any) -> None:
         move(disk)
 
 
+@only_plain
 def test_a_full_medium_leaves_everything_where_it_was(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     path = unfinished(disk, update=False)
     written = content(path)
@@ -171,6 +176,7 @@ def test_a_full_medium_leaves_everything_where_it_was(disk: Any, monkeypatch: py
     finish_there(disk)
 
 
+@only_plain
 def test_an_export_that_cannot_fit_is_not_begun(disk: Any) -> None:
     disk.platform.free = 500_000
     with pytest.raises(Refused, match="an estimate"):
@@ -180,6 +186,7 @@ def test_an_export_that_cannot_fit_is_not_begun(disk: Any) -> None:
     disk.export()
 
 
+@only_plain
 def test_room_is_looked_at_again_under_way(disk: Any) -> None:
     told: list[str] = []
     disk.talk.log = lambda level, text: told.append(f"{level}: {text}")

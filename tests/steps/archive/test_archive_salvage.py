@@ -17,6 +17,7 @@ from portunix_vdisk.steps.archive.storage import ArchiveFile
 from portunix_vdisk.steps.archive.unpack import Finish, Prepare, Unpack
 
 CHUNK = 4 << 20
+only_plain = pytest.mark.parametrize("each_way", ["plain"], indirect=True)
 
 
 @pytest.fixture
@@ -67,6 +68,7 @@ def test_damaged_chunks_are_zeros_and_everything_else_is_there(disk: Any) -> Non
         disk.import_()
 
 
+@only_plain
 def test_it_goes_on_where_it_was_and_tells_all_of_it(disk: Any) -> None:
     damaged = [spoil(disk, 0), spoil(disk, 3)]
     task = replace(disk.import_of(), salvage=True)
@@ -85,6 +87,7 @@ def test_what_an_earlier_import_wrote_stays_if_it_is_right(disk: Any) -> None:
     disk.assert_same()
 
 
+@only_plain
 def test_unreadable_sectors_stop_nothing(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     chunk, place = chunk_at(disk, 2)
     original = ArchiveFile.read
@@ -99,6 +102,7 @@ def test_unreadable_sectors_stop_nothing(disk: Any, monkeypatch: pytest.MonkeyPa
     assert disk.back.read_bytes() == expected(disk, chunk)
 
 
+@only_plain
 def test_a_whole_archive_has_no_damage(disk: Any) -> None:
     assert salvage(disk)["damage"] is None
     disk.assert_same()
