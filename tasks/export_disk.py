@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 
 from portunix_vdisk.platform.base import FileIdentity
 from portunix_vdisk.platform.errors import BadUsage, Refused
@@ -75,7 +76,8 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
     live = LiveExport(session, disk, output)
     excluding = Excluding(session, disk) if options.get("exclude-cache") == "true" else None
     origin = excluding or live
-    export = replace(_export(session, disk, output, options), source=origin.source)
+    elsewhere = f"portunix vdisk export --disk {disk.name} --output {quote(show_path(output))} --move-to DIR"
+    export = replace(_export(session, disk, output, options), source=origin.source, elsewhere=elsewhere)
     count = range_count(disk.size)
     verify = Verify(export, _reads_back(session, output, options))
     finished = _Finished(disk.path, output, disk.uuid, {}, excluding.view if excluding else "")

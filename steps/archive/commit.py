@@ -171,7 +171,7 @@ def append_update(archive: Path, poll: Callable[[], None] = lambda: None) -> Non
         raise Failed(
             f"cannot add the new generation to {archive}: {error.strerror}",
             state=f"the archive holds its former generations; the new one is whole in {prepared}",
-            hint="once the cause is gone, run the same command to finish",
+            hint="once the cause is gone, run the same command to finish; on another medium with --move-to DIR",
         ) from error
     _remove(prepared)
 

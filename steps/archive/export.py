@@ -73,7 +73,7 @@ class ExportJob:
             self.source.close()
             raise
         self.base, self.former, self.vault = target.base, target.former, target.vault
-        self.appender = Appender(target.file, 0)
+        self.appender = Appender(target.file, 0, export.elsewhere)
         self.held: dict[bytes, _Held] = {}
         """Content by digest."""
         self.current: dict[int, Piece] = {}

@@ -152,8 +152,8 @@ class ImportJob:
         assert place.chunk is not None
         try:
             data = self.reader.plain(place.chunk)
-        except Corrupt:
-            if not self.task.salvage:
+        except (Corrupt, Failed) as error:
+            if not self.task.salvage or not (isinstance(error, Corrupt) or _is_medium(error)):
                 raise
             self.damaged[place.offset] = place.length
             zero = not touched or there == _ZERO_CHUNK[: place.length]
@@ -174,6 +174,14 @@ class ImportJob:
                 for start, end in ready.runs:
                     self._image.write(place.offset + start, view[start:end])
         self.written += place.length
+
+
+def _is_medium(error: Failed) -> bool:
+    """Whether a medium, perhaps that of a delta's base, does not give something back."""
+    cause = error.__cause__
+    while isinstance(cause, Failed):
+        cause = cause.__cause__
+    return isinstance(cause, OSError) and cause.errno == errno.EIO
 
 
 def _open(task: Import, stack: ExitStack) -> ArchiveReader:

@@ -51,7 +51,7 @@ def check_again(job: ExportJob, ctx: Context) -> None:
     free = ctx.platform.free_space(job.export.output.parent)
     if free < need:
         _begun[job] = -1
-        ctx.warn(_story(job, need, free))
+        ctx.warn(_story(job, need, free) + _elsewhere(job))
 
 
 def _ratio(job: ExportJob) -> float:
@@ -69,10 +69,14 @@ def _tell(job: ExportJob, ctx: Context, need: int, free: int) -> None:
         raise Refused(
             _story(job, need, free),
             state="what was written before is kept" if job.appender.end else "nothing was written",
-            hint="free some space or export to another medium; go on there with what was written: --move-to DIR",
+            hint="free some space, or write to another medium" + _elsewhere(job),
         )
     if free < _LIKELY * need:
-        ctx.warn(_story(job, need, free) + "; should it not fit, what was written is kept: --move-to DIR goes on")
+        ctx.warn(_story(job, need, free) + "; should it not fit, what was written is kept" + _elsewhere(job))
+
+
+def _elsewhere(job: ExportJob) -> str:
+    return f"; to go on there: {job.export.elsewhere}" if job.export.elsewhere else ""
 
 
 def _story(job: ExportJob, need: int, free: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from portunix_vdisk.platform.errors import Refused, VdiskError
+from portunix_vdisk.platform.errors import Missing, Refused, VdiskError
 from portunix_vdisk.steps.archive.imports import Import, ImportJob, close_import, with_import
 from portunix_vdisk.steps.archive.index import root_of_chunks
 from portunix_vdisk.steps.archive.reader import ArchiveReader
@@ -32,6 +32,8 @@ class Prepare:
             try:
                 image = ctx.platform.map_image(partial, type_)
                 there = sum(extent.length for extent in image.extents) if image.size == size else -1
+            except (Missing, Refused):
+                raise  # it may be whole
             except VdiskError:
                 there = -1
         if not partial.exists() or there < 0:

@@ -23,8 +23,9 @@ class Appender:
     Every failure is ``Failed`` with the file kept.
     """
 
-    def __init__(self, file: ArchiveFile, end: int) -> None:
+    def __init__(self, file: ArchiveFile, end: int, elsewhere: str = "") -> None:
         self.file = file
+        self._elsewhere = elsewhere
         self.end = end
         """Where the next record goes, in this file."""
         self.written = 0
@@ -113,11 +114,9 @@ class Appender:
     def _failed(self, error: OSError) -> Failed:
         match error.errno:
             case errno.ENOSPC | errno.EDQUOT:
-                what, hint = (
-                    f"no space left for {self.file.path}",
-                    "free some space, then run the same command to continue; or continue on another medium with"
-                    " --move-to DIR",
-                )
+                what = f"no space left for {self.file.path}"
+                hint = "free some space, then run the same command to continue"
+                hint += f"; or continue on another medium: {self._elsewhere}" if self._elsewhere else ""
             case errno.EFBIG:
                 what = f"{self.file.path} has reached the largest file size of its filesystem"
                 hint = "export in volumes, for example: --split 4000M"
