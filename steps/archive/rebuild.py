@@ -66,10 +66,13 @@ def mend_directory(overlay: Overlay, copies: Sequence[Members], vault: Vault | N
         end = _End(start, overlay.read(start, overlay.size - start))
         # An entry that is still whole tells of a member whose own header is damaged.
         listed = {name: entry for _, name, entry, _ in _anchors(end.stored)}
-        for members in _candidates(overlay, end, {**listed, **known}, copies, vault):
+        # A copy that agrees with every header tells most: an entry may be damaged and still look like one.
+        agreeing = [copy for copy in copies if all(known.get(name) in (None, entry) for name, entry in copy.items())]
+        for members in [*agreeing, *_candidates(overlay, end, {**listed, **known}, known, vault)]:
             made = directory_bytes(sorted(members.items(), key=lambda member: member[1].offset), start)
-            if len(made) == len(end.stored) and (best is None or _differing(made, end.stored) < best[0]):
-                best = _differing(made, end.stored), start, made
+            differing = -1 if members in agreeing else _differing(made, end.stored)
+            if len(made) == len(end.stored) and (best is None or differing < best[0]):
+                best = differing, start, made
     if best is None:
         raise problem
     overlay.put(*best[1:])
@@ -146,15 +149,13 @@ def _before(file: Readable) -> Members:
         return {}
 
 
-def _candidates(
-    file: Readable, end: _End, known: Members, copies: Sequence[Members], vault: Vault | None
-) -> Iterator[Members]:
-    """What the directory may have listed."""
+def _candidates(file: Readable, end: _End, known: Members, sure: Members, vault: Vault | None) -> Iterator[Members]:
+    """What the directory may have listed; ``sure`` are members whose headers are whole."""
     newest_keys = dict(numbered(known, "keys")[-1:])
     everything = {
         name: entry for name, entry in known.items() if not name.startswith("keys-") or name in newest_keys.values()
     }
-    yield from (filled for filled in [_filled(end, everything)] if filled is not None)
+    yield from (filled for filled in [_filled(end, everything, sure)] if filled is not None)
     yield everything
     # Of two indexes of one generation the one that was written later holds.
     latest = dict(sorted(numbered(known, "index"), key=lambda found: known[found[1]].offset))
@@ -169,9 +170,6 @@ def _candidates(
             for name, entry in everything.items()
             if name in needed or not name.startswith(("chunks/", "sealed/", "index-"))
         }
-    for copy in copies:
-        if all(known.get(name) in (None, entry) for name, entry in copy.items()):
-            yield copy
 
 
 def _needs(file: Readable, known: Members, name: str, vault: Vault | None) -> set[str]:
@@ -191,12 +189,14 @@ def _needs(file: Readable, known: Members, name: str, vault: Vault | None) -> se
     return {name, *members}
 
 
-def _filled(end: _End, known: Members) -> Members | None:
+def _filled(end: _End, known: Members, sure: Members) -> Members | None:
     """The entries that are still whole, and between them the others, if all of them fit exactly."""
     listed = sorted(known.items(), key=lambda member: member[1].offset)
     members: Members = {}
     at, last = 0, -1
     for place, name, entry, taken in _anchors(end.stored):
+        if sure.get(name, entry) != entry:
+            continue  # damaged, though it looks like an entry
         between = [one for one in listed if last < one[1].offset < entry.offset]
         if place > at:
             # As many bytes as all of them have: then it is all of them, and no guess.
