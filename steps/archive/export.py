@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from portunix_vdisk.platform.errors import Refused, VdiskError
+from portunix_vdisk.platform.errors import Failed, Refused, VdiskError
 from portunix_vdisk.steps.archive.beginning import first_documents
 from portunix_vdisk.steps.archive.directory import Entry
 from portunix_vdisk.steps.archive.documents import (
@@ -134,6 +134,15 @@ class ExportJob:
         except VdiskError:
             return False
         return self.appender.file.is_still_there()
+
+    def check_medium(self) -> None:
+        """Raises ``Failed`` if another filesystem is now where the output is written: the stick was taken away."""
+        if not self.appender.file.is_medium_there():
+            raise Failed(
+                f"the medium that was at {self.export.output.parent} was taken away while it was written",
+                state="what was written to it is kept there",
+                hint="mount it there again, then run the same command to continue",
+            )
 
     def close(self) -> None:
         """Stop the threads and release the files; what was written stays. An empty file is no use and goes."""
@@ -279,6 +288,7 @@ def open_export(export: Export, ctx: Context) -> ExportJob:
     """The export under way to this output in this process, opened (again) if there is none or its files changed."""
     job = _jobs.get(export.output)
     if job is not None and (job.export != export or not job.is_current()):
+        job.check_medium()
         close_export(export.output)
         job = None
     if job is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib import resources
+from pathlib import Path
 from typing import Final
 
 from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound, Refused, VdiskError
@@ -68,6 +69,7 @@ class Verify:
 
     def run(self, ctx: Context) -> Json:
         ctx.safe_point()
+        _check_medium(self.export.output)
         with unfinished(self.export) as reader:
             reader.check_headers(ctx.safe_point)
             if reader.header.disk_uuid != self.export.disk.uuid:
@@ -97,6 +99,7 @@ class Publish:
     def run(self, ctx: Context) -> Json:
         output = self.export.output
         ctx.safe_point()
+        _check_medium(output)
         if not storage.exists(self.export.unfinished):
             with ArchiveReader(output) as reader:
                 return _facts(reader, job_of(output))
@@ -109,6 +112,11 @@ class Publish:
         else:
             _give_name(self.export)
         return facts
+
+
+def _check_medium(output: Path) -> None:
+    if (job := job_of(output)) is not None:
+        job.check_medium()
 
 
 def _give_name(export: Export) -> None:

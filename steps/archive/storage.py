@@ -92,6 +92,7 @@ class ArchiveFile(Closing):
         self._flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK
         if writable:
             self._flags |= os.O_NOFOLLOW
+        self._medium = _filesystem_of(path.parent)
         self._starts: list[int] = []
         self._descriptors: list[int] = []
         files = volumes_of(path)
@@ -142,6 +143,10 @@ class ArchiveFile(Closing):
         number = bisect_right(self._starts, offset) - 1
         start = self._starts[number]
         return start, start + os.fstat(self._descriptors[number]).st_size
+
+    def is_medium_there(self) -> bool:
+        """Whether its folder is still on the filesystem on which it was when the file was opened."""
+        return _filesystem_of(self.path.parent) == self._medium
 
     def read(self, offset: int, length: int) -> bytes:
         parts: list[bytes] = []
@@ -253,3 +258,10 @@ def _first(parts: Sequence[memoryview], room: int) -> list[memoryview]:
         taken.append(part[:room])
         room -= len(taken[-1])
     return taken
+
+
+def _filesystem_of(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_dev
+    except OSError:
+        return None
