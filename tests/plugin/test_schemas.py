@@ -242,3 +242,13 @@ def test_output_of_real_commands(portunix: Portunix) -> None:
     envelope = json.loads(out)
     validate("envelope", envelope)
     assert waiting.returncode == envelope["exit_code"] == 130
+
+
+def test_only_what_is_done_or_damaged_has_a_result() -> None:
+    problem = {"what": "w", "state": "", "hint": ""}
+    told = {"operation": "archive repair", "tasks": {"run": 1, "up_to_date": 0}, "error": problem, "result": {}}
+    validate("envelope", told | {"exit_code": 5})
+    validate("envelope", told | {"exit_code": 5, "result": None})
+    for wrong in ({"exit_code": 1}, {"exit_code": 0}, {"exit_code": 5, "error": None}):
+        with pytest.raises(ValidationError):
+            validate("envelope", told | wrong)

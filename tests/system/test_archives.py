@@ -229,3 +229,39 @@ def test_an_export_goes_on_on_another_medium(filled: Machine, stick: Path) -> No
     put(filled, "third", noise(20_000_000, 3))
     hopeless = filled.vdisk("export", "--disk", "my-dev", "--output", stick / "b.zip", check=4)
     assert "an estimate" in hopeless.err and list(stick.iterdir()) == []
+
+
+@pytest.mark.full
+def test_encrypted_deltas_in_volumes_are_repaired_and_merged(filled: Machine, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("correct horse battery staple\n")
+    password = ("--password-file", secret)
+    encrypted = ("export", "--disk", "my-dev", "--encrypted", "--split", "2MiB", *password)
+    filled.vdisk(*encrypted, "--output", "monday.zip")
+    put(filled, "second", noise(1_500_000, 2))
+    filled.vdisk(*encrypted, "--output", "tuesday.zip", "--base", "monday.zip")
+    whole = files_of(filled, "my-dev")
+    volumes = {path.name: path.read_bytes() for path in filled.folder.glob("*.zip.*")}
+    assert len(volumes) >= 3
+    for name in ("monday.zip.001", "tuesday.zip.001"):
+        with (filled.folder / name).open("r+b") as file:
+            file.seek(500_000)
+            file.write(noise(512, 5))
+    with (filled.folder / max(name for name in volumes if name.startswith("tuesday"))).open("r+b") as file:
+        file.seek(-120, 2)
+        file.write(bytes(100))
+    assert (
+        "wrong password"
+        in filled.vdisk("archive", "repair", "monday.zip", "--password-file", "/etc/hostname", check=5).err
+    )
+    assert "--password-file" in filled.vdisk("archive", "repair", "monday.zip", check=4).err
+    # The base first: what a delta's patches make is judged with it.
+    filled.vdisk("archive", "repair", "monday.zip.001", "--from", "my-dev", *password)
+    repaired = filled.vdisk("archive", "repair", "tuesday.zip", "--from", "my-dev", *password)
+    assert "mended: directory" in repaired.out
+    assert {path.name: path.read_bytes() for path in filled.folder.glob("*.zip.*")} == volumes
+    merged = filled.vdisk("archive", "merge", "tuesday.zip.001", "--output", "full.zip", *password, "--json").result
+    assert merged["encrypted"]
+    assert "--password-file" in filled.vdisk("import", "full.zip", "--name", "copy", check=4).err
+    filled.vdisk("import", "full.zip", "--name", "copy", *password)
+    assert files_of(filled, "copy") == whole
