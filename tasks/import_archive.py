@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Final
 
 from portunix_vdisk.platform.base import FileSystemType, ImageType
-from portunix_vdisk.platform.errors import BadUsage, Corrupt, Incomplete, Refused
+from portunix_vdisk.platform.errors import BadUsage, Corrupt, Failed, Incomplete, Refused
 from portunix_vdisk.platform.home import calling_owner
 from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.archive.documents import DiskFacts
 from portunix_vdisk.steps.archive.imports import Import, close_imports
 from portunix_vdisk.steps.archive.keys import WrongPassword
 from portunix_vdisk.steps.archive.layout import range_count
+from portunix_vdisk.steps.archive.mending import is_unreadable
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.storage import whole_path
 from portunix_vdisk.steps.archive.unpack import Finish, Prepare, Unpack
@@ -197,8 +198,10 @@ def offering_repair(archive: Path) -> Iterator[None]:
     """Say of a damaged archive what can be done."""
     try:
         yield
-    except Corrupt as error:
-        if isinstance(error, WrongPassword):
+    except (Corrupt, Failed) as error:
+        # The image's own medium may fail too, which is none of the archive's business.
+        unreadable = is_unreadable(error) and str(archive) in error.what
+        if isinstance(error, WrongPassword) or not (isinstance(error, Corrupt) or unreadable):
             raise
         path = show_path(archive)
         hint = f"mend it: portunix vdisk archive repair {path} --from DISK-OR-FILE; or import what is whole: --salvage"

@@ -14,7 +14,7 @@ from portunix_vdisk.platform.errors import Corrupt, Failed
 from portunix_vdisk.steps.archive.digest import digest_of
 from portunix_vdisk.steps.archive.index import Chunk
 from portunix_vdisk.steps.archive.layout import CHUNK_SIZE, chunk_length, range_count, range_of
-from portunix_vdisk.steps.archive.mending import Lenient
+from portunix_vdisk.steps.archive.mending import Lenient, is_unreadable
 from portunix_vdisk.steps.archive.packing import covered_chunks
 from portunix_vdisk.steps.archive.pipeline import Pipeline
 from portunix_vdisk.steps.archive.reader import ArchiveReader
@@ -153,7 +153,7 @@ class ImportJob:
         try:
             data = self.reader.plain(place.chunk)
         except (Corrupt, Failed) as error:
-            if not self.task.salvage or not (isinstance(error, Corrupt) or _is_medium(error)):
+            if not self.task.salvage or not (isinstance(error, Corrupt) or is_unreadable(error)):
                 raise
             self.damaged[place.offset] = place.length
             zero = not touched or there == _ZERO_CHUNK[: place.length]
@@ -174,14 +174,6 @@ class ImportJob:
                 for start, end in ready.runs:
                     self._image.write(place.offset + start, view[start:end])
         self.written += place.length
-
-
-def _is_medium(error: Failed) -> bool:
-    """Whether a medium, perhaps that of a delta's base, does not give something back."""
-    cause = error.__cause__
-    while isinstance(cause, Failed):
-        cause = cause.__cause__
-    return isinstance(cause, OSError) and cause.errno == errno.EIO
 
 
 def _open(task: Import, stack: ExitStack) -> ArchiveReader:

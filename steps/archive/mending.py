@@ -7,7 +7,7 @@ from bisect import insort
 from pathlib import Path
 from typing import Final
 
-from portunix_vdisk.platform.errors import Failed
+from portunix_vdisk.platform.errors import Failed, VdiskError
 from portunix_vdisk.steps.archive.storage import ArchiveFile, Readable
 
 PAGE: Final = 4096
@@ -80,6 +80,14 @@ class Overlay:
             start, stop = max(at, offset), min(at + len(data), end)
             made[start - offset : stop - offset] = data[start - at : stop - at]
         return bytes(made)
+
+
+def is_unreadable(error: VdiskError) -> bool:
+    """Whether this is about a place that a medium doesn't give back: damage, as far as archives are concerned."""
+    cause: BaseException | None = error
+    while isinstance(cause, VdiskError):
+        cause = cause.__cause__
+    return isinstance(cause, OSError) and cause.errno == errno.EIO
 
 
 def write_pieces(target: ArchiveFile, overlay: Overlay) -> int:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from portunix_vdisk.platform.errors import Corrupt
+from portunix_vdisk.platform.errors import Corrupt, Failed
 from portunix_vdisk.steps.archive.index import Chunk
+from portunix_vdisk.steps.archive.mending import is_unreadable
 from portunix_vdisk.steps.archive.pipeline import Pipeline
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.step import Context, Json
@@ -53,13 +54,20 @@ class VerifyArchive:
 
 
 def damaged_chunks(reader: ArchiveReader, chunks: Sequence[Chunk], ctx: Context) -> list[tuple[Chunk, Corrupt]]:
-    """Read these chunks; those that are damaged, with what is wrong. Raises ``Failed`` for errors of the system."""
+    """Read these chunks; those that are damaged, with what is wrong. Raises ``Failed`` for errors of the system.
+
+    A place that the medium doesn't give back is damage like any other.
+    """
 
     def check(chunk: Chunk) -> Corrupt | None:
         try:
             reader.plain(chunk)
         except Corrupt as error:
             return error
+        except Failed as error:
+            if not is_unreadable(error):
+                raise
+            return Corrupt(error.what, error.state, error.hint)
         return None
 
     total, done = sum(chunk.length for chunk in chunks), 0

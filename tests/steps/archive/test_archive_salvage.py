@@ -15,6 +15,7 @@ from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.record import header_length
 from portunix_vdisk.steps.archive.storage import ArchiveFile
 from portunix_vdisk.steps.archive.unpack import Finish, Prepare, Unpack
+from portunix_vdisk.steps.archive.verify import VerifyArchive
 
 CHUNK = 4 << 20
 only_plain = pytest.mark.parametrize("each_way", ["plain"], indirect=True)
@@ -98,6 +99,8 @@ def test_unreadable_sectors_stop_nothing(disk: Any, monkeypatch: pytest.MonkeyPa
         return original(self, offset, length)
 
     monkeypatch.setattr(ArchiveFile, "read", read)
+    with pytest.raises(Corrupt, match="1 of 4 chunks"):
+        VerifyArchive(disk.output).run(disk.ctx)
     assert salvage(disk)["damage"]["damaged_bytes"] == CHUNK
     assert disk.back.read_bytes() == expected(disk, chunk)
 
