@@ -42,7 +42,7 @@ def repair_graph(session: Session, options: Mapping[str, str]) -> Graph:
         unlock_chain(session, archive, bases)
         for donor in donors:
             if isinstance(donor, ArchiveSource):
-                unlock(session, donor.archive)
+                _unlock_if_possible(session, donor.archive)
         result = RepairChunks(archive, donors, bases).run(ctx)
         assert isinstance(result, Mapping)
         result = {

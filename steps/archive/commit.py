@@ -66,7 +66,7 @@ def finish_update(archive: Path, poll: Callable[[], None] = lambda: None) -> boo
         raise Refused(
             f"the last {extra} bytes of {archive} belong to no whole generation: an update that was cut off, or damage",
             state="it was not touched; what comes before them can be imported",
-            hint="export to another file, or bring back an undamaged copy of this one",
+            hint=f"portunix vdisk archive repair {archive} --from DISK-OR-COPY mends damage; or export to another file",
         )
     elif idle:
         _remove(prepared)

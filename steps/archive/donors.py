@@ -194,7 +194,12 @@ class Donors(Closing):
                 if isinstance(source, ArchiveSource):
                     with suppress(VdiskError, OSError):
                         self._copies.append(stack.enter_context(Copy(source.archive)))
-                donor = source.open(ctx)
+                try:
+                    donor = source.open(ctx)
+                except Corrupt as error:
+                    # Two damaged copies mend each other as far as they can.
+                    ctx.warn(f"no help from there: {error.what}")
+                    continue
                 stack.callback(donor.close)
                 self._donors.append(donor)
             self._stack = stack.pop_all()

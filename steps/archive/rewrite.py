@@ -119,7 +119,9 @@ def _copy(
         data = source.read(entry.offset, length)
         if len(data) < length or zlib.crc32(data[-entry.stored :] if entry.stored else b"") != entry.crc:
             raise Corrupt(
-                f"member {name} of the archive is damaged", state="the archive is as it was", hint="archive repair"
+                f"member {name} of the archive is damaged",
+                state="the archive is as it was",
+                hint="mend it: portunix vdisk archive repair FILE --from DISK-OR-FILE",
             )
         going_on = going_on and target.read(place, length) == data
         if not going_on:

@@ -6,7 +6,6 @@ import errno
 import os
 import random
 import shutil
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,9 +18,7 @@ from portunix_vdisk.platform.errors import Corrupt, Refused
 from portunix_vdisk.steps.archive import mending, remake
 from portunix_vdisk.steps.archive.commit import next_of
 from portunix_vdisk.steps.archive.donors import ArchiveSource, DiskSource
-from portunix_vdisk.steps.archive.encryption import SessionCipher
 from portunix_vdisk.steps.archive.index import Chunk
-from portunix_vdisk.steps.archive.keys import MasterKey
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.record import header_length
 from portunix_vdisk.steps.archive.repair import RepairChunks
@@ -155,6 +152,33 @@ def test_a_copy_gives_its_members_as_they_are(disk: Any) -> None:
     assert content(disk.output) == before
 
 
+def test_two_damaged_copies_mend_each_other(disk: Any) -> None:
+    disk.export()
+    before = content(disk.output)
+    other = copy(disk.output, disk.folder / "other.zip")
+    chunks = rows(disk)
+    spoil(disk, chunks[0].member)
+    mine, disk.output = disk.output, other
+    spoil(disk, chunks[1].member)
+    assert repair(disk, ArchiveSource(mine))["mended_in_place"] == 1
+    disk.output = mine
+    assert repair(disk, ArchiveSource(other))["mended_in_place"] == 1
+    assert content(mine) == content(other) == before
+
+
+@only_plain
+def test_a_donor_that_cannot_be_opened_is_told_and_left_out(disk: Any) -> None:
+    disk.export()
+    other = copy(disk.output, disk.folder / "other.zip")
+    with other.open("r+b") as file:
+        file.truncate(other.stat().st_size - 10)
+    spoil(disk, rows(disk)[0].member)
+    told: list[str] = []
+    disk.talk.log = lambda level, text: told.append(f"{level}: {text}")
+    assert repair(disk, ArchiveSource(other), from_disk(disk))["mended_in_place"] == 1
+    assert len(told) == 1 and "other.zip" in told[0]
+
+
 @only_plain
 def test_chunks_are_found_at_another_place_of_the_disk(disk: Any) -> None:
     disk.export()
@@ -286,19 +310,3 @@ def test_nobody_has_it(disk: Any) -> None:
     assert (result["lost_chunks"], result["damaged_generations"]) == (1, [1])
     assert result["lost"][0]["offset"] == chunk.offset and result["lost"][0]["member"] == chunk.member
     assert content(disk.output) == before
-
-
-def test_a_number_is_never_used_for_other_content() -> None:
-    """The sealed bytes leave only where what is left of the former ones says that they are the same."""
-    cipher = SessionCipher.begin(MasterKey.new(), "5b0c7f1e-6a43-4d0e-9f57-0d4a3c1b2e99", 1)
-    plain = noise(10_000, 1)
-    sealed = cipher.seal(cipher.next_number(), plain, b"x")
-    crc = zlib.crc32(sealed)
-    torn = sealed[:600] + bytes(1000) + sealed[1600:]
-    assert cipher.seal_again(0, plain, b"x", torn, crc) == sealed
-    no_tag = sealed[:-500] + bytes(500)
-    assert cipher.seal_again(0, plain, b"x", no_tag, crc) == sealed
-    little = sealed[:4000] + bytes(len(sealed) - 4000)
-    assert cipher.seal_again(0, plain, b"x", little, crc) is None
-    other = plain[:-1] + b"?"
-    assert cipher.seal_again(0, other, b"x", torn, crc) is None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import pickle
+import random
 import struct
 import uuid
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -203,3 +205,19 @@ def test_a_cipher_shows_nothing_and_leaves_no_copies() -> None:
     for take in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError):
             take(cipher)
+
+
+def test_a_number_is_never_used_for_other_content() -> None:
+    """The sealed bytes leave only where what is left of the former ones says that they are the same."""
+    cipher = SessionCipher.begin(MasterKey.new(), "5b0c7f1e-6a43-4d0e-9f57-0d4a3c1b2e99", 1)
+    plain = random.Random(1).randbytes(10_000)
+    sealed = cipher.seal(cipher.next_number(), plain, b"x")
+    crc = zlib.crc32(sealed)
+    torn = sealed[:600] + bytes(1000) + sealed[1600:]
+    assert cipher.seal_again(0, plain, b"x", torn, crc) == sealed
+    no_tag = sealed[:-500] + bytes(500)
+    assert cipher.seal_again(0, plain, b"x", no_tag, crc) == sealed
+    little = sealed[:4000] + bytes(len(sealed) - 4000)
+    assert cipher.seal_again(0, plain, b"x", little, crc) is None
+    other = plain[:-1] + b"?"
+    assert cipher.seal_again(0, other, b"x", torn, crc) is None
