@@ -149,6 +149,7 @@ OPERATIONS: tuple[Operation, ...] = (
             "portunix vdisk export --disk my-dev --output /media/usb/",
             "portunix vdisk export --disk my-dev --encrypted --output client-delivery/",
             "portunix vdisk export --disk my-dev --base monday.zip --output tuesday.zip",
+            "portunix vdisk export --disk my-dev --move-to /media/larger",
             "portunix vdisk export --disk my-dev --exclude-cache --output small.zip",
         ),
     ),
@@ -178,6 +179,7 @@ OPERATIONS: tuple[Operation, ...] = (
             "portunix vdisk import portable-dev.zip",
             "portunix vdisk import portable-dev.zip --name my-dev-copy --path /data/disks",
             "portunix vdisk import portable-dev.zip --generation 3 --type img",
+            "portunix vdisk import damaged.zip --salvage",
         ),
     ),
     Operation(

@@ -35,7 +35,7 @@ def check_room(job: ExportJob, ctx: Context) -> int:
     most = times * (left + _ROW * len(job.covered)) + (job.appender.end if times == 2 else 0)
     if free >= most or not left:
         return most
-    need = most - times * int(left * (1 - _ratio(job)))
+    need = most - times * int(left * (1 - _ratio(job, ctx)))
     _tell(job, ctx, need, free)
     return need
 
@@ -54,12 +54,15 @@ def check_again(job: ExportJob, ctx: Context) -> None:
         ctx.warn(_story(job, need, free) + _elsewhere(job))
 
 
-def _ratio(job: ExportJob) -> float:
+def _ratio(job: ExportJob, ctx: Context) -> float:
     """How small a few chunks become of those that are left."""
     missing = [offset for offset in job.covered if offset not in job.current]
     count = min(len(missing), max(_FEWEST, min(_MOST, len(missing) // 8)))
     some = [missing[number * len(missing) // count] for number in range(count)]
-    packed = sum(len(job.packer.pack(offset).payload) for offset in some)
+    packed = 0
+    for offset in some:
+        ctx.safe_point()
+        packed += len(job.packer.pack(offset).payload)
     plain = sum(job.packer.data_bytes(offset) for offset in some)
     return min(1.0, packed / plain) if plain else 1.0
 
