@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,18 @@ def test_continued_it_holds_the_later_moment(work: Work) -> None:
     work.pack()
     result = work.finish()
     assert isinstance(result["reused_bytes"], int) and result["reused_bytes"] > 2_000_000
+    assert contents(work, 100)
+
+
+def test_continued_after_unmounting_it_holds_the_image(work: Work, tmp_path: Path) -> None:
+    work.pack(0)
+    close_exports()
+    overwrite(work, 100)
+    work.disk.platform.unmount(work.disk.image)
+    work.disk.platform.detach(work.disk.image)
+    work.export = replace(work.export, source=None, disk=replace(FACTS, type=work.disk.type))
+    work.pack()
+    work.finish()
     assert contents(work, 100)
 
 

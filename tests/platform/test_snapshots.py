@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from portunix_vdisk.platform.base import MIB, ImageType, Snapshot
 from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.errors import Failed, Refused
 from portunix_vdisk.platform.linux import freezer, state
+from portunix_vdisk.platform.linux.fleecing import Fleecing
 from portunix_vdisk.platform.linux.storage_daemon import StorageDaemon
 from portunix_vdisk.platform.nbd import NbdClient
 from portunix_vdisk.tests.platform.disks import PARTITION, Disk
@@ -238,6 +240,24 @@ def test_killed_at_any_moment_writers_go_on_and_the_next_one_works(vhd_disk: Dis
     disk.platform.drop_snapshot(disk.image)
     assert nodes(disk) == before
     disk.platform.detach(disk.image)
+
+
+@pytest.mark.full
+def test_one_that_took_too_long_is_none(vhd_disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vhd_disk.attach()
+    vhd_disk.mount(tmp_path / "mnt")
+    before, begin = nodes(vhd_disk), Fleecing.begin
+
+    def slow(fleecing: Fleecing) -> None:
+        begin(fleecing)
+        time.sleep(freezer.LIMIT + 0.3)
+
+    monkeypatch.setattr(Fleecing, "begin", slow)
+    with pytest.raises(Failed, match="too busy"):
+        vhd_disk.platform.take_snapshot(vhd_disk.image, [tmp_path])
+    assert nodes(vhd_disk) == before
+    (tmp_path / "mnt/goes on").write_text("yes")
+    vhd_disk.platform.detach(vhd_disk.image)
 
 
 def test_a_dead_daemon_is_told(vhd_disk: Disk, tmp_path: Path) -> None:
