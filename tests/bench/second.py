@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,9 @@ from portunix_vdisk.tests.bench import figures, rivals
 from portunix_vdisk.tests.bench.changes import compressed_size, one_project, replace_files, some_files
 from portunix_vdisk.tests.bench.figures import Line, Samples
 from portunix_vdisk.tests.bench.stage import DISK, Contestant, Stage, say, warm
+
+WASTE = 64_000_000
+"""Bytes that are deleted before ``compact``."""
 
 Choice = Callable[[Path, int], list[Path]]
 
@@ -41,7 +45,8 @@ def rows(stage: Stage) -> list[Line]:
         for one in others:
             stage.turn(one, warm, "second export")
         _change(stage, project, 1000 + run, lambda tree, _: one_project(tree, 1 / 40))
-        _measure(stage, compacted, stage.vdisk("compact", DISK))
+        stage.mounted(lambda: _waste(stage))
+        _measure(stage, compacted, lambda: _compact(stage))
         stage.time(unchanged, stage.export(_archive(stage)))
     return [
         figures.share(few.what, median(few.appended), median(few.size), "the first export", at_most=0.15),
@@ -96,6 +101,22 @@ def _measure(stage: Stage, change: Change, act: Callable[[], object]) -> None:
     warm(stage.image)
     stage.time(change.again, stage.export(archive), moves_data=True)
     change.appended.append(archive.stat().st_size - change.size[-1])
+
+
+def _waste(stage: Stage) -> None:
+    """Write and delete a file, so that there is something to compact."""
+    file = stage.work / "waste"
+    file.write_bytes(os.urandom(WASTE))
+    os.sync()
+    file.unlink()
+
+
+def _compact(stage: Stage) -> None:
+    """Compact the disk. Raises ``RuntimeError`` if that left the image as it was: the row would prove nothing then."""
+    before = stage.image.stat()
+    stage.place.quiet("portunix", "vdisk", "compact", DISK)
+    if stage.image.stat().st_ino == before.st_ino:
+        raise RuntimeError("there was nothing to compact")
 
 
 def _archive(stage: Stage) -> Path:
