@@ -129,3 +129,41 @@ def test_headers_and_documents_of_every_sort(disk: Any) -> None:
         assert mend(disk, copy)["lost"] == [] and content(disk.output) == before
     with ArchiveReader(disk.output) as reader:
         assert len(directory_bytes(reader.directory.entries.items(), 0)) > 0
+
+
+def test_an_archive_on_the_disk_is_not_taken_for_its_own(house: Any) -> None:
+    """Its headers are whole and have the very names that ours have."""
+    house.make(3 * CHUNK, {n * CHUNK: noise(200_000, n) for n in range(3)})
+    house.export()
+    inner = house.output.read_bytes()
+    house.output.unlink()
+    house.new_process()
+    house.options["level"] = 0
+    house.make(3 * CHUNK, {0: noise(10, 1) + inner + noise(CHUNK - len(inner) - 10, 2), CHUNK: noise(200_000, 3)})
+    house.export()
+    before = house.output.read_bytes()
+    with ArchiveReader(house.output) as reader:
+        chunk = next(one for one in reader.index.chunks if one.offset == 0)
+        assert chunk.member.endswith(".raw")
+        place = reader.directory.entries[chunk.member].offset
+    start, end = span(house)
+    write(house, place + 5, b"?" * 20)
+    write(house, start, bytes(end - start))
+    damaged = house.output.read_bytes()
+    try:
+        mend(house)
+    except Corrupt:
+        assert house.output.read_bytes() == damaged
+    else:
+        assert house.output.read_bytes()[start:] == before[start:]
+
+
+def test_what_only_looks_like_headers_is_given_up_soon(house: Any) -> None:
+    house.make(CHUNK, {0: b"x"})
+    house.export()
+    with house.output.open("ab") as file:
+        file.write(b"PK\3\4" * 1_000_000)
+    damaged = house.output.read_bytes()
+    with pytest.raises(Corrupt, match="beyond"):
+        mend(house)
+    assert house.output.read_bytes() == damaged
