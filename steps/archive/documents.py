@@ -6,6 +6,7 @@ Every reading function raises ``Corrupt`` for anything but what the format says.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TypeVar
@@ -24,6 +25,9 @@ from portunix_vdisk.steps.archive.layout import (
 from portunix_vdisk.steps.source import SourceIdentity
 
 T = TypeVar("T")
+_UNFIT = re.compile("[\0-\x1f\x7f-\x9f/\\\\\ud800-\udc7f\udd00-\udfff]")
+"""Control characters, which a terminal obeys, path separators, and halves of characters, which cannot be written. A
+byte of a file name that is no UTF-8 (U+DC80 to U+DCFF) can."""
 CIPHER = "AES-256-GCM"
 
 
@@ -124,13 +128,13 @@ def parse_header_text(data: bytes) -> Header:
     base = None
     if document.get("base") is not None:
         given = field(document, "base", dict)
-        base = BaseArchive(_word(given, "archive_uuid"), _word(given, "root"), _word(given, "name"))
+        base = BaseArchive(word(given, "archive_uuid"), word(given, "root"), word(given, "name"))
     limit = document.get("volume_size")
     if limit is not None and field(document, "volume_size", int) < MIN_VOLUME:
         raise Corrupt("the archive's first document is damaged: impossible volumes")
     return Header(
-        _word(document, "archive_uuid"),
-        _word(document, "disk_uuid"),
+        word(document, "archive_uuid"),
+        word(document, "disk_uuid"),
         cipher is not None,
         base,
         None if limit is None else field(document, "volume_size", int),
@@ -155,7 +159,7 @@ def parse_session_text(data: bytes) -> Session:
     """Read a session document."""
     document = parse_object(data, "a session document")
     number, generation = field(document, "session", int), field(document, "generation", int)
-    started = field(document, "started", str)
+    started = word(document, "started")
     if document.get("salt") is None:
         return Session(number, generation, started, parse_identity(field(document, "source", dict)))
     salt, sealed = (hex_bytes(field(document, key, str)) for key in ("salt", "sealed"))
@@ -175,7 +179,7 @@ def parse_update_text(data: bytes) -> Update:
     if field(document, "version", int) != VERSION:
         raise NewerVersion("the update was begun by another version", hint="finish it with that version")
     return Update(
-        _word(document, "archive_uuid"),
+        word(document, "archive_uuid"),
         field(document, "generation", int),
         _natural(document, "at"),
         field(document, "directory", str),
@@ -222,13 +226,13 @@ def parse_disk(data: Mapping[str, object]) -> DiskFacts:
             hint="update portunix-vdisk",
         ) from None
     facts = DiskFacts(
-        _word(data, "name"),
-        _word(data, "uuid"),
+        word(data, "name"),
+        word(data, "uuid"),
         type_,
         _natural(data, "size"),
-        _word(data, "file_system"),
+        word(data, "file_system"),
         Partition(_natural(partition, "start"), _natural(partition, "length")),
-        _word(data, "created_at"),
+        word(data, "created_at"),
         Owner(_natural(owner, "uid"), _natural(owner, "gid")),
     )
     if facts.size > MAX_DISK_SIZE or facts.partition.start + facts.partition.length > facts.size:
@@ -244,10 +248,10 @@ def field(data: Mapping[str, object], key: str, kind: type[T]) -> T:
     return value
 
 
-def _word(data: Mapping[str, object], key: str) -> str:
+def word(data: Mapping[str, object], key: str) -> str:
     """A short text that can be shown, and can be a file name without leaving its folder."""
     text = field(data, key, str)
-    if not 0 < len(text) <= 255 or text in (".", "..") or any(char < " " or char in "/\\\x7f" for char in text):
+    if not 0 < len(text) <= 255 or text in (".", "..") or _UNFIT.search(text):
         raise Corrupt(f"the archive is damaged: impossible {key!r}")
     return text
 

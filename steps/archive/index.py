@@ -6,7 +6,7 @@ Every reading function raises ``Corrupt`` for anything but what the format says.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import zstandard
@@ -22,6 +22,7 @@ from portunix_vdisk.steps.archive.documents import (
     parse_identity,
     parse_json,
     parse_object,
+    word,
 )
 from portunix_vdisk.steps.archive.layout import (
     CHUNK_SIZE,
@@ -129,10 +130,13 @@ def compress_index(plain: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=9, write_checksum=True, write_content_size=True).compress(plain)
 
 
-def parse_index(payload: bytes, length: int, digest: bytes, generation: int) -> Index:
+def parse_index(
+    payload: bytes, length: int, digest: bytes, generation: int, listed: Container[str] | None = None
+) -> Index:
     """Read a stored index and check everything in it that can be checked without the rest of the file.
 
-    ``length`` and ``digest`` are what the member's header says about the plain index.
+    ``length`` and ``digest`` are what the member's header says about the plain index; ``listed`` are the members that
+    there are: the first row with another one is the last that is read, since a small bomb may have a million.
 
     It is read line by line, so that a bomb costs a line, not memory.
     """
@@ -150,17 +154,21 @@ def parse_index(payload: bytes, length: int, digest: bytes, generation: int) -> 
     for line in pieces:
         if line == b"]}":
             break
-        chunks.append(_chunk(line.removesuffix(b","), disk.size, chunks[-1].offset if chunks else -1))
+        chunk = _chunk(line.removesuffix(b","), disk.size, chunks[-1].offset if chunks else -1)
+        for name in (chunk.member, chunk.base.member if chunk.base else ""):
+            if name and listed is not None and name not in listed:
+                raise Corrupt(f"the archive has no member {name}", hint="copy the archive again or use another export")
+        chunks.append(chunk)
         if len(chunks) > MAX_CHUNKS:
             raise Corrupt("the archive's index lists more chunks than the format allows")
     else:
         raise Corrupt("the archive's index is cut off")
-    if any(pieces):
+    if next(pieces, None) is not None:  # not even empty lines: there may be 256 million of them
         raise Corrupt("the archive's index goes on after its end")
     index = Index(
         generation,
         _previous(head.get("previous"), generation),
-        field(head, "finished", str),
+        word(head, "finished"),
         disk,
         parse_identity(field(head, "source", dict)),
         tuple(chunks),
@@ -219,6 +227,7 @@ def _chunk(line: bytes, disk_size: int, former: int) -> Chunk:
         base = Base(*whole, _digest(row[7]))
         if not member[0]:
             raise Corrupt(f"the archive's index is damaged: no patch at offset {offset}")
+    length = CHUNK_SIZE if length == CHUNK_SIZE else length  # one object for all rows
     return Chunk(offset, length, _digest(digest), *member, base)
 
 

@@ -19,9 +19,19 @@ def root_of(disk_size: int, chunks: Iterable[tuple[int, int, bytes]]) -> bytes:
     leaf = H(00 || u64 offset || u32 length || digest), node = H(01 || left || right), an odd node moves up as it is,
     root = H(02 || u64 disk size || top), top = 32 zero bytes when there is no chunk; H = BLAKE3, little endian.
     """
-    level = [digest_of(_LEAF.pack(b"\0", *chunk)) for chunk in chunks]
-    while len(level) > 1:
-        nodes = [digest_of(b"\1" + level[i] + level[i + 1]) for i in range(0, len(level) - 1, 2)]
-        level = nodes + level[-1:] if len(level) % 2 else nodes
-    top = level[0] if level else bytes(32)
-    return digest_of(b"\2" + struct.pack("<Q", disk_size) + top)
+    # One node of each height waits for its right neighbour: a million leaves at once would take 100 MB.
+    waiting: list[bytes | None] = []
+    for chunk in chunks:
+        node = digest_of(_LEAF.pack(b"\0", *chunk))
+        for height, left in enumerate(waiting):
+            if left is None:
+                waiting[height] = node
+                break
+            node, waiting[height] = digest_of(b"\1" + left + node), None
+        else:
+            waiting.append(node)
+    top: bytes | None = None
+    for left in waiting:
+        if left is not None:
+            top = left if top is None else digest_of(b"\1" + left + top)
+    return digest_of(b"\2" + struct.pack("<Q", disk_size) + (top or bytes(32)))

@@ -126,7 +126,7 @@ class ArchiveReader(Closing):
             kept = ", ".join(map(str, self.generations))
             raise NotFound(f"the archive has no generation {generation}", hint=f"it has: {kept}")
         piece, payload = self._member(name)
-        return parse_index(payload, piece.length, piece.digest, generation)
+        return parse_index(payload, piece.length, piece.digest, generation, self.directory.entries)
 
     def plain(self, chunk: Chunk) -> bytes:
         """The bytes of a chunk of the index. Raises ``Corrupt`` naming archive, member and offset; ``Failed``."""

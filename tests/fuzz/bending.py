@@ -47,6 +47,8 @@ class Part:
     def plain(self) -> bytes:
         """The payload, without compression where it has that; as it is where that fails."""
         try:
+            if zstandard.get_frame_parameters(self.payload).content_size > 1 << 22:
+                return self.payload  # a bomb of our own
             return zstandard.ZstdDecompressor().decompress(self.payload)
         except zstandard.ZstdError:
             return self.payload

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from portunix_vdisk.steps.archive.directory import Entry
+from portunix_vdisk.platform.errors import Corrupt
+from portunix_vdisk.steps.archive import directory
+from portunix_vdisk.steps.archive.directory import Entry, directory_bytes, last_whole_directory, parse_entry
 
 CHUNK = 4 << 20
 NAME = "chunks/1-000000000000.zst"
@@ -158,3 +160,37 @@ def test_ten_million_members_in_a_sparse_file(tmp_path: Path, forge: Any) -> Non
         file.write(struct.pack("<IIQI", 0x07064B50, 0, size + length, 1))
         file.write(struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 65535, 65535, length, size, 0))
     forge.refused("10000000 members", write=False)
+
+
+def test_many_directories_one_behind_the_other_are_not_all_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each claims the entries of those before it and one more, which isn't there: known when the last was read."""
+    entries = 1000
+    names = [("portunix-vdisk.json", Entry(0, 10, 0))]
+    names += [(f"chunks/1-{number << 22:012x}.zst", Entry(200 + number * 120, 5, 0)) for number in range(entries)]
+    start = 200 + entries * 120
+    data = bytearray(start) + directory_bytes(names, start)[:-22]
+    for _ in range(60):
+        size = len(data) - start
+        data += struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, entries + 2, entries + 2, size, start, 0)
+    read = 0
+
+    def counted(buffer: bytes, at: int) -> Any:
+        nonlocal read
+        read += 1
+        return parse_entry(buffer, at)
+
+    monkeypatch.setattr(directory, "parse_entry", counted)
+    monkeypatch.setattr(directory, "MAX_MEMBERS", 3 * entries)
+    with pytest.raises(Corrupt):
+        last_whole_directory(InMemory(bytes(data)))
+    assert read < 5 * entries
+
+
+class InMemory:
+    """Something to read."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self.size = data, len(data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self._data[offset : offset + length]

@@ -65,3 +65,15 @@ def test_any_damage_is_refused_or_harmless(forge: Any, data: st.DataObject) -> N
             assert [reader.plain(chunk) for chunk in reader.index.chunks] == [PLAIN]
     except VdiskError:
         pass
+
+
+@pytest.mark.parametrize("text", ["\x9b31m", "\x7f", "\ud800", "\udfff", "a\x80"])
+@pytest.mark.parametrize("key", ["name", "created_at"])
+def test_texts_that_a_terminal_obeys_or_nothing_can_write(forge: Any, key: str, text: str) -> None:
+    forge.index["disk"][key] = text
+    forge.refused(key)
+
+
+def test_a_time_is_a_short_text(forge: Any) -> None:
+    forge.index["finished"] = "\x1b]0;title\x07"
+    forge.refused("finished")

@@ -151,3 +151,22 @@ def test_index_goes_on_after_its_end(forge: Any) -> None:
     rows = json.dumps(forge.rows[0]).encode()
     forge.index_plain = json.dumps(forge.index)[:-1].encode() + b', "chunks": [\n' + rows + b"\n]}\n{}\n"
     forge.refused()
+
+
+def test_empty_lines_behind_the_end(forge: Any) -> None:
+    """A frame of 8 KiB with 256 million of them: the first one is one too many."""
+    forge.index |= {"root": "00" * 32, "data_bytes": 0}
+    honest = json.dumps(forge.index)[:-1].encode() + b', "chunks": [\n]}\n'
+    for count in (1, 64 << 20):
+        forge.index_plain = honest + b"\n" * count
+        forge.refused("goes on after its end")
+
+
+def test_a_million_rows_of_members_that_are_not_there(forge: Any) -> None:
+    forge.index["disk"]["size"] = 1 << 46
+    forge.index |= {"root": "00" * 32, "data_bytes": 0}
+    head = json.dumps(forge.index)[:-1].encode() + b', "chunks": [\n'
+    row = '[{0},4194304,"' + "00" * 32 + '","chunks/1-{0:012x}.zst",100000]'
+    rows = ",\n".join(row.format(number << 22) for number in range(300_000))
+    forge.index_plain = head + rows.encode() + b"\n]}\n"
+    forge.refused("no member")
