@@ -16,6 +16,10 @@ from machine import Machine
 from person import person
 
 from portunix_vdisk.platform.base import Partition
+from portunix_vdisk.platform.commands import Commands
+from portunix_vdisk.platform.linux.state import ROOT as STATES
+from portunix_vdisk.platform.linux.state import key_of
+from portunix_vdisk.platform.linux.storage_daemon import StorageDaemon
 
 
 def noise(length: int, seed: int) -> bytes:
@@ -24,7 +28,7 @@ def noise(length: int, seed: int) -> bytes:
 
 @pytest.fixture
 def mounted(machine: Machine) -> Machine:
-    machine.vdisk("create", "--name", "my-dev", "--size", "64MB")
+    machine.vdisk("create", "--name", "my-dev", "--size", "100MB")
     machine.vdisk("mount", "my-dev", "mnt")
     (machine.folder / "mnt/file").write_bytes(noise(3_000_000, 1))
     return machine
@@ -111,6 +115,31 @@ def test_killed_exports_leave_the_disk_in_use_and_continue(machine: Machine) -> 
         assert (machine.folder / f"copy/file{number}").read_bytes() == noise(4_000_000, number)
     assert (machine.folder / "copy/after40000000").exists()
     machine.vdisk("unmount", "copy")
+
+
+@pytest.mark.full
+def test_stopped_on_request_nothing_is_kept_in_the_daemon(mounted: Machine) -> None:
+    (mounted.folder / "mnt/more").write_bytes(noise(40_000_000, 2))
+    folder = STATES / key_of(mounted.disk("my-dev").stat())
+    partial = mounted.folder / "a.zip.partial"
+
+    def nodes() -> int:
+        with StorageDaemon(folder, Commands()).talk() as monitor:
+            found = monitor.execute("query-named-block-nodes", {"flat": True})
+        assert isinstance(found, list)
+        return len(found)
+
+    before = nodes()
+    running = mounted.start("export", "--disk", "my-dev", "--output", "a.zip", "--level", "19")
+    while running.poll() is None and not (partial.exists() and partial.stat().st_size > 5_000_000):
+        time.sleep(0.005)
+    assert nodes() > before
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert nodes() == before
+    assert mounted.vdisk("export", "--disk", "my-dev", "--output", "a.zip", "--json").result["reused_bytes"] > 4_000_000
+    assert nodes() == before
 
 
 @pytest.mark.full
