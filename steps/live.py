@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from portunix_vdisk.platform.base import Partition, SnapshotReader
-from portunix_vdisk.platform.errors import Failed, VdiskError
+from portunix_vdisk.platform.base import FileIdentity, Partition, SnapshotReader
+from portunix_vdisk.platform.errors import Corrupt, Failed, VdiskError
 from portunix_vdisk.steps.durable import identity_of
 from portunix_vdisk.steps.free_space import common, used_extents
 from portunix_vdisk.steps.source import SourceIdentity
@@ -25,12 +25,13 @@ class SnapshotSource:
     Args:
         ctx: what the snapshot is taken with.
         image: the image of a disk that is mounted for writing.
+        size: that of the disk, in bytes.
         rooms: folders, of which one takes what gets overwritten meanwhile.
 
-    Raises ``Refused`` and ``Failed`` where no snapshot can be taken.
+    Raises ``Refused`` and ``Failed`` where no snapshot can be taken, ``Corrupt`` where the disk has another size.
     """
 
-    def __init__(self, ctx: Context, image: Path, rooms: Sequence[Path]) -> None:
+    def __init__(self, ctx: Context, image: Path, size: int, rooms: Sequence[Path]) -> None:
         self.path = image
         self._ctx = ctx
         self._rooms = rooms
@@ -38,11 +39,13 @@ class SnapshotSource:
             undo.callback(self._drop)
             taken = ctx.platform.take_snapshot(image, rooms)
             self._reader: SnapshotReader = undo.enter_context(ctx.platform.open_snapshot(taken))
+            if taken.size != size:
+                raise Corrupt(f"{image} is {taken.size} bytes large, but should be {size}")
+            # No other state of the image ever has this word. Its times go on moving, and mean nothing here.
+            self.identity = SourceIdentity(_identity(image), f"snapshot-{taken.uuid}")
             self._undo = undo.pop_all()
         self.size = taken.size
         self.waited = taken.waited
-        # No other state of the image ever has this word. Its times go on moving, and mean nothing here.
-        self.identity = SourceIdentity(identity_of(image), f"snapshot-{taken.uuid}")
         self._keep(taken.extents)
 
     def narrow(self, partition: Partition, file_system: str) -> None:
@@ -115,3 +118,10 @@ class SnapshotSource:
 
 def _clear(view: memoryview) -> None:
     view[:] = bytes(len(view))
+
+
+def _identity(image: Path) -> FileIdentity:
+    try:
+        return identity_of(image)
+    except OSError as error:
+        raise Failed(f"cannot read {image}: {error.strerror}", state="nothing was exported") from error

@@ -52,7 +52,8 @@ class LiveExport:
         if held is None or held.read_only:
             return None
         self.check()
-        source = SnapshotSource(ctx, self.disk.path, (self.disk.path.parent, self.session.home.vdisk, Path("/var/tmp")))
+        rooms = (self.disk.path.parent, self.session.home.vdisk, Path("/var/tmp"))
+        source = SnapshotSource(ctx, self.disk.path, self.disk.size, rooms)
         try:
             source.narrow(self.disk.partition, self.disk.file_system)
         except BaseException:

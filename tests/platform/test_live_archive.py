@@ -48,7 +48,7 @@ class Work:
         self.export = Export(disk.image, folder / "a.zip", FACTS, source=self.source)
 
     def source(self, ctx: Context) -> SnapshotSource:
-        made = SnapshotSource(ctx, self.disk.image, [self.room])
+        made = SnapshotSource(ctx, self.disk.image, SIZE, [self.room])
         made.narrow(PARTITION, "ext4")
         return made
 

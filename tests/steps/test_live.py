@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from portunix_vdisk.platform.base import Snapshot
-from portunix_vdisk.platform.errors import Failed, Refused
+from portunix_vdisk.platform.errors import Corrupt, Failed, Refused
 from portunix_vdisk.steps.live import SnapshotSource
 from portunix_vdisk.steps.step import Context
 
@@ -34,8 +34,10 @@ class Stand:
     def open_snapshot(self, taken: Snapshot) -> Iterator[Stand]:
         if self.broken:
             raise Failed("cannot be opened")
-        yield self
-        self.events.append("closed")
+        try:
+            yield self
+        finally:
+            self.events.append("closed")
 
     def drop_snapshot(self, image: Path) -> None:
         self.events.append("dropped")
@@ -51,11 +53,11 @@ class Stand:
     def log(self, level: str, text: str) -> None:
         self.warned.append(text)
 
-    def source(self, folder: Path) -> SnapshotSource:
+    def source(self, folder: Path, size: int = SIZE) -> SnapshotSource:
         image = folder / "image"
         image.touch()
         context: Any = Context(self, self)  # type: ignore[arg-type]
-        return SnapshotSource(context, image, [folder])
+        return SnapshotSource(context, image, size, [folder])
 
 
 def content(start: int, end: int) -> bytes:
@@ -104,6 +106,13 @@ def test_one_that_broke_says_what_is_lost_and_what_is_not(tmp_path: Path) -> Non
     assert "is lost" in caught.value.what and str(tmp_path) in caught.value.hint
     source.close()
     assert "goes when it is unmounted" in stand.warned[0]
+
+
+def test_one_of_another_size_is_not_exported(tmp_path: Path) -> None:
+    stand = Stand()
+    with pytest.raises(Corrupt, match="should be"):
+        stand.source(tmp_path, SIZE + 512)
+    assert stand.events == ["taken", "closed", "dropped"]
 
 
 def test_one_that_cannot_be_opened_is_taken_away(tmp_path: Path) -> None:
