@@ -11,7 +11,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
+import subprocess
+import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +25,16 @@ from portunix_vdisk.platform.base import Extent, ImageType, OverlayMap
 from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import Corrupt, Failed, ToolFailed
 from portunix_vdisk.platform.linux.block_server import same_rights
-from portunix_vdisk.platform.linux.serving import started
 from portunix_vdisk.platform.linux.storage_daemon import explained
 
 _DRIVERS = {ImageType.VHD: "vpc", ImageType.IMG: "raw"}
 _HEADER = struct.Struct(">4sI64xQ")
 """Magic, version; at byte 72 the incompatible features: bit 0 says that the file was not closed in order."""
 _MAGIC = b"QFI\xfb"
+# Whoever lost us before asking for the signal would never get it.
+_IF_WE_LIVE = '[ "$PPID" = "$1" ] && shift && exec "$@"'
+_PATIENCE = 60.0
+"""Seconds that the server has to get ready."""
 
 
 def make_overlay(commands: Commands, overlay: Path, size: int) -> None:
@@ -43,6 +51,7 @@ def make_overlay(commands: Commands, overlay: Path, size: int) -> None:
 def served(commands: Commands, overlay: Path, image: Path, type: ImageType) -> Iterator[Path]:
     """Serve the disk of ``image`` with the changes of ``overlay`` to one client; gives the socket.
 
+    The server ends with its client, and with this process: nobody is left waiting for a client if we are killed.
     Raises ``Refused`` where another program writes to the image, ``Corrupt``, ``Missing``.
     """
     disk = (
@@ -50,13 +59,69 @@ def served(commands: Commands, overlay: Path, image: Path, type: ImageType) -> I
         f"backing.driver={_DRIVERS[type]},backing.read-only=on,"
         f"backing.file.driver=file,backing.file.filename={_quoted(image)}"
     )
+    folder = Path(tempfile.mkdtemp(prefix="portunix-vdisk-"))
+    socket, ready = folder / "nbd", folder / "pid"
     # cache=unsafe: nothing of an overlay has to survive a power cut.
-    words = ("--fork", "--cache=unsafe", "--discard=unmap", "--shared=1", "--image-opts", disk, "--socket")
+    options = ("--cache=unsafe", "--discard=unmap", "--shared=1", f"--socket={socket}", f"--pid-file={ready}")
     try:
-        with started(commands, ("setpriv", *same_rights(), commands.need("qemu-nbd"), *words)) as socket:
+        server = _Server(commands, (commands.need("qemu-nbd"), *options, "--image-opts", disk))
+        try:
+            server.wait_for(ready)
             yield socket
-    except ToolFailed as error:
-        raise explained(error) from error
+        except BaseException:
+            server.stop()
+            raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Server:
+    """A qemu-nbd that dies with us: the kernel's signal is tied to the thread that started it, so it has its own."""
+
+    def __init__(self, commands: Commands, words: tuple[str, ...]) -> None:
+        self._commands = commands
+        self._words = words
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failure: BaseException | None = None
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the thread
+        self._said = ""
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="overlay", daemon=True)
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def _serve(self) -> None:
+        with self._output as output:
+            try:
+                bound = ("setpriv", "--pdeathsig=KILL", *same_rights(), "sh", "-c", _IF_WE_LIVE, "sh", str(os.getpid()))
+                self._process = self._commands.start(*bound, *self._words, stdin=subprocess.DEVNULL, stderr=output)
+            except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for us
+                self._failure = error
+                return
+            finally:
+                self._started.set()
+            self._process.wait()
+            output.seek(0)
+            self._said = display(output.read()[-4000:])
+
+    def wait_for(self, ready: Path) -> None:
+        """Wait until it has written this file. Raises what its failure means."""
+        deadline = time.monotonic() + _PATIENCE
+        while not ready.exists():
+            if not self._thread.is_alive():
+                assert self._process is not None
+                raise explained(ToolFailed(tuple(map(display, self._words)), self._process.returncode, self._said))
+            if time.monotonic() > deadline:
+                raise Failed("qemu-nbd does not get ready to serve the overlay", state="the disk was not changed")
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        """End it; it has had no client."""
+        assert self._process is not None
+        self._process.kill()
+        self._thread.join()
 
 
 def map_overlay(commands: Commands, overlay: Path) -> OverlayMap:

@@ -17,6 +17,7 @@ from trees import facts
 
 from portunix_vdisk.platform.base import FileIdentity, FileSystemType, ImageType, Partition
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
+from portunix_vdisk.platform.linux.processes import arguments_of, running
 from portunix_vdisk.steps.durable import identity_of
 from portunix_vdisk.steps.exclude.overlay import Cleaned, Subject, clean_copy
 from portunix_vdisk.steps.exclude.remove import LeftOut, Remover
@@ -140,9 +141,9 @@ class Original:
     def leftovers(self) -> list[str]:
         """What an export left behind in the places for temporary files and on the machine."""
         found = [str(path) for place in self.places for path in place.glob("portunix-vdisk-overlay-*")]
-        return found + [
-            str(held) for held in LinuxPlatform().attachments() if held.image.parent.name == self.subject.folder_name
-        ]
+        name = self.subject.folder_name
+        found += [f"process {pid}" for pid in running() if any(name.encode() in word for word in arguments_of(pid))]
+        return found + [str(held) for held in LinuxPlatform().attachments() if held.image.parent.name == name]
 
 
 def original(folder: Path, type: ImageType, grow_tree: Any) -> Original:

