@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+import zstandard
+from blake3 import blake3
+
 from portunix_vdisk.platform.errors import Corrupt, Refused, VdiskError
 from portunix_vdisk.steps.archive.commit import finish_update
 from portunix_vdisk.steps.archive.digest import digest_of
@@ -16,7 +19,7 @@ from portunix_vdisk.steps.archive.directory import Directory, Entry
 from portunix_vdisk.steps.archive.donors import Copy
 from portunix_vdisk.steps.archive.keyring import has_key, key_of
 from portunix_vdisk.steps.archive.layout import MAX_INDEX, MEMBER, RECOVER_NAME, Kind, kind_of
-from portunix_vdisk.steps.archive.members import decompress, numbered, read_first, read_member
+from portunix_vdisk.steps.archive.members import numbered, read_first, read_member
 from portunix_vdisk.steps.archive.mending import Lenient, Overlay, write_mended
 from portunix_vdisk.steps.archive.rebuild import mend_directory
 from portunix_vdisk.steps.archive.record import Record, document, header_length, parse_header
@@ -132,6 +135,21 @@ def _record(name: str, entry: Entry, payload: bytes) -> Record:
     if kind_of(name) is Kind.SEALED:
         place = int(match["indexer"]), int(match["place"], 16)
         return Record(name, Kind.SEALED, *place, 0, bytes(32), entry.stored, entry.crc)
-    plain = decompress(payload, MAX_INDEX, f"member {name}", exactly=False) if match["index"] else payload
+    length, digest = _facts_of_index(payload, name) if match["index"] else (len(payload), digest_of(payload))
     session = int(match["session"] or 0)
-    return Record(name, Kind.DOCUMENT, session, 0, len(plain), digest_of(plain), entry.stored, entry.crc)
+    return Record(name, Kind.DOCUMENT, session, 0, length, digest, entry.stored, entry.crc)
+
+
+def _facts_of_index(payload: bytes, name: str) -> tuple[int, bytes]:
+    """Length and digest of what a frame holds; piece by piece, since a small one may hold 256 MiB."""
+    state, length = blake3(), 0
+    try:
+        with zstandard.ZstdDecompressor(max_window_size=1 << 23).stream_reader(payload) as stream:
+            while piece := stream.read(1 << 20):
+                state.update(piece)
+                length += len(piece)
+                if length > MAX_INDEX:
+                    raise Corrupt(f"member {name} is damaged: it is too long")
+    except zstandard.ZstdError as error:
+        raise Corrupt(f"member {name} is damaged: {error}") from error
+    return length, state.digest()

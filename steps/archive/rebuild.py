@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -33,6 +34,8 @@ _BLOCK: Final = 512
 _MOST_FALSE: Final = 100_000
 """Places that look like the beginning of a header and are none: files on a disk that is stored as it is have some."""
 _LARGEST: Final = 128 << 20
+_MOST_KEPT: Final = 64
+"""Generations of which the directory may have listed the newest one, or two, and so on."""
 Members = dict[str, Entry]
 
 
@@ -160,9 +163,10 @@ def _candidates(file: Readable, end: _End, known: Members, sure: Members, vault:
     # Of two indexes of one generation the one that was written later holds.
     latest = dict(sorted(numbered(known, "index"), key=lambda found: known[found[1]].offset))
     indexes = [latest[generation] for generation in sorted(latest)]
-    for kept in range(1, len(indexes) + 1):
+    needed = set[str]()
+    for name in reversed(indexes[-_MOST_KEPT:]):
         try:
-            needed = set[str]().union(*(_needs(file, known, name, vault) for name in indexes[-kept:]))
+            needed |= _needs(file, known, name, vault)
         except VdiskError:
             break  # encrypted and no key, or damaged
         yield {
@@ -192,12 +196,13 @@ def _needs(file: Readable, known: Members, name: str, vault: Vault | None) -> se
 def _filled(end: _End, known: Members, sure: Members) -> Members | None:
     """The entries that are still whole, and between them the others, if all of them fit exactly."""
     listed = sorted(known.items(), key=lambda member: member[1].offset)
+    offsets = [entry.offset for _, entry in listed]
     members: Members = {}
     at, last = 0, -1
     for place, name, entry, taken in _anchors(end.stored):
         if sure.get(name, entry) != entry:
             continue  # damaged, though it looks like an entry
-        between = [one for one in listed if last < one[1].offset < entry.offset]
+        between = listed[bisect_right(offsets, last) : bisect_left(offsets, entry.offset)]
         if place > at:
             # As many bytes as all of them have: then it is all of them, and no guess.
             if sum(len(_entry_bytes(*one)) for one in between) != place - at:
@@ -205,7 +210,7 @@ def _filled(end: _End, known: Members, sure: Members) -> Members | None:
             members.update(between)
         members[name] = entry
         at, last = place + taken, entry.offset
-    members.update(one for one in listed if one[1].offset > last)
+    members.update(listed[bisect_right(offsets, last) :])
     return members if last >= 0 else None
 
 
