@@ -16,6 +16,7 @@ from portunix_vdisk.steps.archive.directory import Entry, directory_bytes
 from portunix_vdisk.steps.archive.export import ExportJob, close_export, job_of, open_export
 from portunix_vdisk.steps.archive.index import Index, compress_index, index_text
 from portunix_vdisk.steps.archive.layout import RECOVER_NAME, index_name, range_count
+from portunix_vdisk.steps.archive.members import check_payload, read_member
 from portunix_vdisk.steps.archive.plan import Export
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.record import document
@@ -162,6 +163,10 @@ def _is_sealed(job: ExportJob, index: Index) -> bool:
     try:
         with unfinished(job.export) as reader:
             reader.check_headers()
+            recover = reader.directory.entries.get(RECOVER_NAME)
+            if recover is None:
+                return False
+            check_payload(*read_member(reader.file, recover.offset, RECOVER_NAME))
             return not reader.cut_off and replace(reader.index, finished="") == replace(index, finished="")
     except VdiskError:
         return False

@@ -106,6 +106,11 @@ def test_failed_write_that_cannot_be_cut_off_either(disk: Any, monkeypatch: pyte
 def test_sync_and_truncate_may_fail(disk: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     failures = 0
     for at in range(1, 10):
+        if name == "ftruncate":  # there has to be something to cut off
+            disk.pack(2, only=[0])
+            disk.new_process()
+            with disk.partial.open("ab") as file:
+                file.write(b"a torn record")
         with monkeypatch.context() as patch:
             patch.setattr(storage, "os", Faults(name, at, errno.EIO))
             try:
@@ -120,7 +125,7 @@ def test_sync_and_truncate_may_fail(disk: Any, monkeypatch: pytest.MonkeyPatch, 
         disk.assert_same()
         disk.new_process()
         disk.output.unlink()
-    assert failures == 2
+    assert failures == (2 if name == "fsync" else 1)
 
 
 def test_background_write_back_failure_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
