@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from portunix_vdisk.platform.errors import Corrupt, Failed
+from portunix_vdisk.platform.errors import Corrupt, Failed, Refused
 from portunix_vdisk.steps.archive.directory import Entry
 from portunix_vdisk.steps.archive.index import Base, Chunk, Index
+from portunix_vdisk.steps.archive.layout import MAX_CHUNKS
 from portunix_vdisk.steps.archive.pipeline import Pipeline
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 
+_MOST_ROWS = 2 * MAX_CHUNKS
+"""Rows of all generations together: two of the largest. Small files may claim any number of large ones."""
 MOST_PLACES = 64
 """Places on the disk that are remembered of one chunk."""
 
@@ -104,14 +107,25 @@ def find_damage(
 
 
 def readable_indexes(reader: ArchiveReader) -> tuple[list[Index], dict[int, str]]:
-    """The indexes of all generations, ascending, and of those whose index is damaged what is wrong with it."""
+    """The indexes of all generations, ascending, and of those whose index is damaged what is wrong with it.
+
+    Raises ``Refused`` if they are too large to be held together.
+    """
     whole: list[Index] = []
     broken: dict[int, str] = {}
+    rows = 0
     for generation in reader.generations:
         try:
             whole.append(reader.read_index(generation))
+            rows += len(whole[-1].chunks)
         except (Corrupt, Failed) as error:
             broken[generation] = error.what
+        if rows > _MOST_ROWS:
+            raise Refused(
+                f"the {len(reader.generations)} generations of {reader.path} are too large to be looked at together",
+                state="nothing was changed",
+                hint="prune the archive, or import what is wanted of it with --salvage",
+            )
     return whole, broken
 
 

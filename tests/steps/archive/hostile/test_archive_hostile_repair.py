@@ -7,11 +7,17 @@ import time
 import tracemalloc
 from typing import Any
 
+import pytest
 import zstandard
 
+from portunix_vdisk.platform.errors import Refused
+from portunix_vdisk.steps.archive import damage
 from portunix_vdisk.steps.archive.directory import Entry, directory_bytes
 from portunix_vdisk.steps.archive.frame import RepairFrame
 from portunix_vdisk.steps.archive.rebuild import _End, _filled
+from portunix_vdisk.steps.archive.repair import RepairChunks
+
+CHUNK = 4 << 20
 
 
 def test_an_index_of_many_megabytes_with_a_damaged_header(forge: Any, house: Any) -> None:
@@ -31,6 +37,23 @@ def test_an_index_of_many_megabytes_with_a_damaged_header(forge: Any, house: Any
         assert tracemalloc.get_traced_memory()[1] < 64 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_more_generations_than_memory(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index of a million rows takes a few hundred kilobytes in the file, and a hundred megabytes in memory."""
+    house.make(3 * CHUNK, {number * CHUNK: b"chunk %d" % number for number in range(3)})
+    for number in range(3):
+        house.change(9, b"%d" % number)
+        house.options["keep"] = 3
+        house.export()
+        house.new_process()
+    monkeypatch.setattr(damage, "_MOST_ROWS", 9)
+    before = house.output.read_bytes()
+    assert RepairChunks(house.output).run(house.ctx)["whole_generations"] == [1, 2, 3]
+    monkeypatch.setattr(damage, "_MOST_ROWS", 8)
+    with pytest.raises(Refused, match="too large to be looked at together"):
+        RepairChunks(house.output).run(house.ctx)
+    assert house.output.read_bytes() == before
 
 
 def test_a_large_directory_is_filled_in_one_go() -> None:
