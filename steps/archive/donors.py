@@ -11,6 +11,7 @@ from typing import Protocol
 
 from portunix_vdisk.platform.base import ImageType, Partition
 from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound, Refused, VdiskError
+from portunix_vdisk.steps.archive.damage import readable_indexes
 from portunix_vdisk.steps.archive.digest import digest_of
 from portunix_vdisk.steps.archive.directory import Entry, last_whole_directory
 from portunix_vdisk.steps.archive.index import Chunk
@@ -130,10 +131,14 @@ class ArchiveDonor(Closing):
     def __init__(self, source: ArchiveSource) -> None:
         self._reader = ArchiveReader(source.archive, bases=source.bases)
         self._chunks: dict[bytes, Chunk] = {}
-        for generation in self._reader.generations:
-            with suppress(Corrupt):
-                for chunk in self._reader.read_index(generation).chunks:
-                    self._add(chunk)
+        try:
+            indexes, _ = readable_indexes(self._reader)
+        except BaseException:
+            self._reader.close()
+            raise
+        for index in indexes:
+            for chunk in index.chunks:
+                self._add(chunk)
 
     def chunk(self, digest: bytes, offsets: Sequence[int], length: int) -> bytes | None:
         chunk = self._chunks.get(digest)

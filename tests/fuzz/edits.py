@@ -65,7 +65,7 @@ def edit_json(script: Script, text: bytes) -> bytes:
     """A document with a change."""
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     match script.below(12):
         case 0:
@@ -100,7 +100,7 @@ def edit_index(script: Script, plain: bytes) -> bytes:
                 row = json.loads(rows[number].removesuffix(b","))
                 _bend(script, row)
                 rows[number] = json.dumps(row).encode() + b","
-            except ValueError:
+            except (ValueError, RecursionError):
                 pass
         case 4 if rows:
             rows.insert(script.below(len(rows)), script.pick(rows))

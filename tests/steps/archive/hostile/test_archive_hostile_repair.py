@@ -13,6 +13,7 @@ import zstandard
 from portunix_vdisk.platform.errors import Refused
 from portunix_vdisk.steps.archive import damage
 from portunix_vdisk.steps.archive.directory import Entry, directory_bytes
+from portunix_vdisk.steps.archive.donors import ArchiveDonor, ArchiveSource
 from portunix_vdisk.steps.archive.frame import RepairFrame
 from portunix_vdisk.steps.archive.rebuild import _End, _filled
 from portunix_vdisk.steps.archive.repair import RepairChunks
@@ -53,6 +54,8 @@ def test_more_generations_than_memory(house: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(damage, "_MOST_ROWS", 8)
     with pytest.raises(Refused, match="too large to be looked at together"):
         RepairChunks(house.output).run(house.ctx)
+    with pytest.raises(Refused, match="too large to be looked at together"):
+        ArchiveDonor(ArchiveSource(house.output))
     assert house.output.read_bytes() == before
 
 
