@@ -52,6 +52,7 @@ ONLY_FOR_TESTS = (
     ("7z", "p7zip-full", TESTS),
     ("fusefat", "fusefat", TESTS),
     ("mformat", "mtools", TESTS),
+    ("nbdinfo", "libnbd-bin", TESTS),
     ("mkfs.btrfs", "btrfs-progs", TESTS),
     ("mkfs.xfs", "xfsprogs", TESTS),
 )

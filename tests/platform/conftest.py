@@ -31,11 +31,17 @@ def platform() -> LinuxPlatform:
 
 
 @pytest.fixture(autouse=True)
-def clean(tmp_path: Path) -> Iterator[None]:
+def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # Other tests run at the same time; and the name is short, since sockets lie in it.
+    temporary = tempfile.mkdtemp(prefix="pv-")
+    os.chmod(temporary, 0o755)  # other users have files there in some tests
+    monkeypatch.setattr(tempfile, "tempdir", temporary)
+    monkeypatch.setenv("TMPDIR", temporary)
     assert leftovers(tmp_path) == []
     yield
     found = leftovers(tmp_path)
     settle(LinuxPlatform(), tmp_path)
+    shutil.rmtree(temporary, ignore_errors=True)
     assert found == []
 
 

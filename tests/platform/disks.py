@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,5 +52,5 @@ def leftovers(folder: Path) -> list[str]:
         if each.key in keys or (each.state is not None and each.state.image.startswith(str(folder))):
             found += [f"state {each}"]
     # Whose name goes on is something else: the folder of an ordinary user in another test.
-    found += [f"socket {path}" for path in Path("/tmp").glob("portunix-vdisk-????????")]
+    found += [f"socket {path}" for path in Path(tempfile.gettempdir()).glob("portunix-vdisk-????????")]
     return found

@@ -32,15 +32,18 @@ UUID = "12345678-1234-1234-1234-123456789abc"
 
 @dataclass
 class Silent:
-    """Nobody; ends the process, or wants to stop, after so many safe points."""
+    """Nobody; ends the process, or wants to stop, after so many safe points or bytes."""
 
     patience: int = -1
     kill: bool = True
     asked: int = 0
+    deadly_bytes: int = -1
     lines: list[str] = field(default_factory=list)
 
     def progress(self, task: str, done: int, total: int, unit: str) -> None:
         assert 0 <= done <= total
+        if 0 <= self.deadly_bytes < done:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def log(self, level: str, text: str) -> None:
         self.lines.append(text)

@@ -38,6 +38,8 @@ class Machine:
     home: Path
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    temporary: Path | None = None
+    """The folder for temporary files, where it is this machine's own."""
 
     def run(
         self, *command: str | Path, check: int | None = None, folder: Path | None = None, timeout: float = 240

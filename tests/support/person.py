@@ -10,6 +10,7 @@ import site
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,10 @@ _SCRIPTS = {
     "portunix-vdisk-plugin": "portunix_vdisk.plugin.server:main",
     "portunix-vdisk-attach": "portunix_vdisk.platform.linux.attach_program:main",
 }
+
+
+_STILL_USED = 8
+"""Exit status of userdel while the user has processes."""
 
 
 class Person(Machine):
@@ -66,9 +71,15 @@ def person(*, sudo: bool) -> Iterator[Person]:
         made.python = _environment(place / "venv", name)
         yield made
     finally:
-        _end_processes(name)
         rule.unlink(missing_ok=True)
-        subprocess.run(["userdel", name], check=True)
+        deadline = time.monotonic() + 10
+        while True:  # a process that is just starting another one takes a second round
+            _end_processes(name)
+            status = subprocess.run(["userdel", name], check=False).returncode
+            if status != _STILL_USED or time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        assert status == 0, f"userdel {name} ended with {status}"
         shutil.rmtree(place)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +19,9 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     home, folder = tmp_path / "home", tmp_path / "work"
     folder.mkdir()
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("SUDO_", "PORTUNIX_"))}
-    made = Machine(home, folder, {**environment, "PORTUNIX_HOME": str(home)})
+    # Its name is short, since sockets lie in it.
+    temporary = Path(tempfile.mkdtemp(prefix="pv-"))
+    made = Machine(home, folder, {**environment, "PORTUNIX_HOME": str(home), "TMPDIR": str(temporary)}, temporary)
     yield made
     for disk in made.vdisk("list", "--json", check=None).json["result"]["disks"]:
         if disk["device"] or disk["problem"]:
@@ -29,3 +33,4 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     made.run(BIN / "portunix", "plugin", "stop", "vdisk")
     leftovers = sorted((home / "vdisk" / "run").rglob("*")) if home.exists() else []
     assert [path for path in leftovers if not path.is_dir()] == []
+    shutil.rmtree(temporary)

@@ -214,7 +214,8 @@ def test_what_cannot_be_mounted(machine: Machine) -> None:
     assert "not empty" in refused.err
     assert "nothing is mounted" in refused.err
     assert not (state.ROOT / state.key_of(archive.stat())).exists()
-    assert list(Path("/tmp").glob("portunix-archive-*")) == []
+    assert machine.temporary is not None
+    assert list(machine.temporary.glob("portunix-archive-*")) == []
 
 
 def test_as_an_ordinary_user() -> None:
@@ -276,6 +277,7 @@ def test_a_command_that_is_killed_leaves_nothing_for_long(machine: Machine) -> N
     machine.vdisk("unmount", "look")
     for pid in servers_of(machine.folder):
         os.kill(int(pid), signal.SIGTERM)  # one that nobody came to waits for a minute
-    for folder in Path("/tmp").glob("portunix-archive-*"):
+    assert machine.temporary is not None
+    for folder in machine.temporary.glob("portunix-archive-*"):
         shutil.rmtree(folder)
     assert_nothing_left(machine, archive, server)

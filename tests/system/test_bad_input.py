@@ -82,7 +82,6 @@ def test_options_of_later_versions_say_not_yet(machine: Machine) -> None:
         ("create", "--name", "a", "--size", "1GB", "--encrypted"),
         ("create", "--name", "a", "--size", "1GB", "--fs", "ntfs"),
         ("mount", "a", "--password"),
-        ("export", "--disk", "a", "--output", "x.zip", "--exclude-cache"),
         ("install", "nodejs"),
         ("snapshot", "--name", "clean"),
     ):

@@ -65,17 +65,19 @@ def test_looking_changes_nothing(disk: Fixture) -> None:
     assert durable.identity_of(disk.image) == identity
 
 
-@pytest.mark.parametrize("patience", [0, 3, 6, 9, 14])
-def test_killed_it_goes_on(disk: Fixture, original: Path, patience: int) -> None:
+@pytest.mark.parametrize(
+    "talk", [Silent(0), Silent(3), Silent(9), Silent(deadly_bytes=24 * MIB)], ids=["0", "3", "9", "24 MiB"]
+)
+def test_killed_it_goes_on(disk: Fixture, original: Path, talk: Silent) -> None:
     before = disk.digest()
     identity = durable.identity_of(disk.image)
-    assert in_child(lambda: disk.compact(Silent(patience))) == -signal.SIGKILL
+    assert in_child(lambda: disk.compact(talk)) == -signal.SIGKILL
     assert durable.identity_of(disk.image) == identity
     assert disk.digest() == before
     left = allocated(disk.task.partial)
     result = disk.compact()
     disk.assert_compacted(original)
-    if patience >= 6:
+    if talk.deadly_bytes > 0:
         assert left > 8 * MIB
         assert int(str(result["reused_bytes"])) > 0.5 * left
         assert int(str(result["written_bytes"])) < 36 * MIB - left
