@@ -44,7 +44,7 @@ def test_changes_name_what_came_and_what_went() -> None:
 ALONE = [
     *("unshare", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-ec"),
     # What is mounted elsewhere would vanish from here too as soon as its folder is removed there.
-    r"cut -d' ' -f5 /proc/self/mountinfo | grep -E '^/(run|tmp)/' | sed 's/\\([0-7]\{3\}\)/0\1/g' | sort -r |"
+    r"cut -d' ' -f5 /proc/self/mountinfo | grep -E '^/(run|tmp)/' | sed 's/\\\([0-7]\{3\}\)/\\0\1/g' | sort -r |"
     r' while read -r point; do umount -l "$(printf %b "$point")" || true; done;'
     'for place in /sys /run /var/tmp; do mount -t tmpfs none "$place"; done; exec "$@"',
     "sh",

@@ -34,7 +34,7 @@ def platform() -> LinuxPlatform:
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Other tests run at the same time; and the name is short, since sockets lie in it.
     temporary = tempfile.mkdtemp(prefix="pv-")
-    os.chmod(temporary, 0o755)  # other users have files there in some tests
+    os.chmod(temporary, 0o1777)  # other users have files there in some tests
     monkeypatch.setattr(tempfile, "tempdir", temporary)
     monkeypatch.setenv("TMPDIR", temporary)
     assert leftovers(tmp_path) == []

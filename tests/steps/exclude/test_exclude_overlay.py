@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,8 @@ def test_where_free_blocks_cannot_be_told_trimming_removes_what_was_left_out(
 def test_the_same_disk_has_two_copies_that_are_not_taken_for_each_other(disk: Original) -> None:
     one, other = disk.copy()[0], disk.copy()[0]
     assert one.identity != other.identity and one.identity.lasting == other.identity.lasting
-    assert one.open().identity == one.identity
+    with closing(one.open()) as source:
+        assert source.identity == one.identity
     one.close(), other.close()
 
 
