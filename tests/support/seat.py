@@ -1,4 +1,8 @@
-"""Where a person sits and types commands: /mnt, /media and /home are theirs alone, so that any path may be typed."""
+"""Where a person sits and types commands: /mnt, /media and /home are theirs alone, so that any path may be typed.
+
+``room`` in the seat's folder is a filesystem with more space than this machine may have: disks of 20 GB and more are
+only made where they would fit.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,9 @@ set -e
 for folder in /mnt /media {layer}; do mount -t tmpfs seat $folder; done
 mkdir {layer}/upper {layer}/work
 mount -t overlay seat -o lowerdir=/home,upperdir={layer}/upper,workdir={layer}/work /home
+truncate -s 100G {layer}/room.raw
+/sbin/mkfs.ext4 -q -F -m 0 -N 20000 -O ^has_journal -E lazy_itable_init=1,nodiscard {layer}/room.raw
+mount -o loop {layer}/room.raw {room}
 echo ready
 exec cat
 """
@@ -72,9 +79,10 @@ class Seat:
 @contextmanager
 def seat(folder: Path) -> Iterator[Seat]:
     """A seat; ``folder`` is used for what is laid over /home. Whatever was mounted in it is gone afterwards."""
-    layer = folder / "layer"
+    layer, room = folder / "layer", folder / "room"
     layer.mkdir()
-    script = _PREPARE.format(layer=shlex.quote(str(layer)))
+    room.mkdir()
+    script = _PREPARE.format(layer=shlex.quote(str(layer)), room=shlex.quote(str(room)))
     command = ["unshare", "--mount", "--propagation=private", "bash", "-c", script]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as keeper:
         assert keeper.stdout is not None and keeper.stdin is not None

@@ -174,7 +174,7 @@ def person(there: Seat, tmp_path: Path) -> Iterator[Shell]:
         key: value for key, value in os.environ.items() if not key.startswith(("SUDO_", "PORTUNIX_", "PIP_", "GIT_"))
     }
     path = {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    made = Shell(there, tmp_path / "home", folder, kept | path | configuration)
+    made = Shell(there, tmp_path / "room/home", folder, kept | path | configuration)
     yield made
     leave(made)
 
@@ -182,7 +182,7 @@ def person(there: Seat, tmp_path: Path) -> Iterator[Shell]:
 @pytest.fixture
 def other(person: Shell, there: Seat, tmp_path: Path) -> Iterator[Shell]:
     """Another machine: nothing is known there but what is carried to it."""
-    made = Shell(there, tmp_path / "other-home", person.folder, person.environment)
+    made = Shell(there, tmp_path / "room/other-home", person.folder, person.environment)
     yield made
     leave(made)
 
