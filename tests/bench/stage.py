@@ -125,7 +125,7 @@ class Stage:
 
     def export(self, output: Path, disk: str = DISK) -> Action:
         """An action that exports the disk."""
-        return self.vdisk("export", "--disk", disk, "--output", str(output))
+        return self.vdisk("export", "--disk", disk, "--level", "3", "--output", str(output))
 
     def shell(self, line: str) -> Action:
         """An action that runs a shell's pipeline in the workplace."""
