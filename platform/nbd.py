@@ -12,7 +12,8 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from portunix_vdisk.platform import nbd_protocol as protocol
@@ -167,33 +168,19 @@ class NbdClient:
             raise Failed("the disk image is open for reading only")
 
     def _request(self, command: int, offset: int, length: int, out: memoryview | None = None, wanted: int = 0) -> bytes:
-        with self._turn:
-            if self._broken:
-                raise Failed("the connection to the block server is broken")
+        with self._in_step():
             self._handle += 1
-            header = protocol.REQUEST.pack(protocol.REQUEST_MAGIC, 0, command, self._handle, offset, length)
-            try:
-                self._send(header, out)
-                magic, error, handle = protocol.REPLY.unpack(self._receive(protocol.REPLY.size))
-                if magic != protocol.REPLY_MAGIC or handle != self._handle:
-                    self._broken = True
-                    raise Failed("the block server sent a reply that makes no sense")
-                answer = b"" if error else self._receive(wanted)
-            except OSError as failure:
-                self._broken = True
-                raise Failed(f"the block server has gone: {failure.strerror or failure}") from failure
-            except BaseException:
-                # An interrupt between request and reply leaves the stream out of step for good.
-                self._broken = True
-                raise
+            self._send(protocol.REQUEST.pack(protocol.REQUEST_MAGIC, 0, command, self._handle, offset, length), out)
+            magic, error, handle = protocol.REPLY.unpack(self._receive(protocol.REPLY.size))
+            if magic != protocol.REPLY_MAGIC or handle != self._handle:
+                raise Failed("the block server sent a reply that makes no sense")
+            answer = b"" if error else self._receive(wanted)
         if error:
             raise Failed(f"the disk image reported an error: {os.strerror(_local_errno(error))}")
         return answer
 
     def _read_pieces(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
-        with self._turn:
-            if self._broken:
-                raise Failed("the connection to the block server is broken")
+        with self._in_step():
             wanted, requests = {}, bytearray()
             for offset, piece in pieces:
                 self._handle += 1
@@ -202,24 +189,32 @@ class NbdClient:
                     protocol.REQUEST_MAGIC, 0, protocol.READ, self._handle, offset, len(piece)
                 )
             failure = 0
+            self._socket.sendall(requests)
+            while wanted:
+                magic, error, handle = protocol.REPLY.unpack(self._receive(protocol.REPLY.size))
+                if magic != protocol.REPLY_MAGIC or handle not in wanted:
+                    raise Failed("the block server sent a reply that makes no sense")
+                piece = wanted.pop(handle)
+                failure = failure or error
+                if not error:
+                    self._receive_into(piece)
+        if failure:
+            raise Failed(f"the disk image reported an error: {os.strerror(_local_errno(failure))}")
+
+    @contextmanager
+    def _in_step(self) -> Iterator[None]:
+        """One thread's turn. What interrupts it between request and reply leaves the stream out of step for good."""
+        with self._turn:
+            if self._broken:
+                raise Failed("the connection to the block server is broken")
             try:
-                self._socket.sendall(requests)
-                while wanted:
-                    magic, error, handle = protocol.REPLY.unpack(self._receive(protocol.REPLY.size))
-                    if magic != protocol.REPLY_MAGIC or handle not in wanted:
-                        raise Failed("the block server sent a reply that makes no sense")
-                    piece = wanted.pop(handle)
-                    failure = failure or error
-                    if not error:
-                        self._receive_into(piece)
-            except OSError as gone:
+                yield
+            except OSError as failure:
                 self._broken = True
-                raise Failed(f"the block server has gone: {gone.strerror or gone}") from gone
+                raise Failed(f"the block server has gone: {failure.strerror or failure}") from failure
             except BaseException:
                 self._broken = True
                 raise
-        if failure:
-            raise Failed(f"the disk image reported an error: {os.strerror(_local_errno(failure))}")
 
     def _receive_into(self, view: memoryview) -> None:
         while view:

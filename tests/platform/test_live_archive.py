@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from compacting import Silent
+from silent import Silent
 
 from portunix_vdisk.platform.base import ImageType, Owner
 from portunix_vdisk.platform.errors import Failed

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from blocks import check_filesystem, difference_in_use, fill, free_extents, raw_of
+from silent import Silent
 
 from portunix_vdisk.platform.base import FileSystemType, ImageType, Owner, Partition
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
@@ -22,42 +22,12 @@ from portunix_vdisk.steps.compact.copy import CopyUsed, PrepareCopy
 from portunix_vdisk.steps.compact.replace import Replace, is_pending
 from portunix_vdisk.steps.compact.survey import Compaction, survey
 from portunix_vdisk.steps.disk import Disk, DiskState
-from portunix_vdisk.steps.step import Context, Json, Question
+from portunix_vdisk.steps.step import Context, Json
 
 MIB = 1 << 20
 SIZE = 160 * MIB
 PARTITION = Partition(MIB, SIZE - 2 * MIB)
 UUID = "12345678-1234-1234-1234-123456789abc"
-
-
-@dataclass
-class Silent:
-    """Nobody; ends the process, or wants to stop, after so many safe points or bytes."""
-
-    patience: int = -1
-    kill: bool = True
-    asked: int = 0
-    deadly_bytes: int = -1
-    lines: list[str] = field(default_factory=list)
-
-    def progress(self, task: str, done: int, total: int, unit: str) -> None:
-        assert 0 <= done <= total
-        if 0 <= self.deadly_bytes < done:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def log(self, level: str, text: str) -> None:
-        self.lines.append(text)
-
-    def ask(self, question: Question) -> str:
-        raise AssertionError("compact asks nothing")
-
-    def cancelled(self) -> bool:
-        self.asked += 1
-        if 0 <= self.patience < self.asked:
-            if not self.kill:
-                return True
-            os.kill(os.getpid(), signal.SIGKILL)
-        return False
 
 
 @dataclass

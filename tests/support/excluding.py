@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from blocks import check_filesystem
+from silent import Silent
 from trees import facts
 
 from portunix_vdisk.platform.base import FileIdentity, FileSystemType, ImageType, Partition
@@ -22,7 +22,7 @@ from portunix_vdisk.steps.durable import identity_of
 from portunix_vdisk.steps.exclude.overlay import Cleaned, Subject, clean_copy
 from portunix_vdisk.steps.exclude.remove import LeftOut, Remover
 from portunix_vdisk.steps.exclude.rules import Rule, Rules
-from portunix_vdisk.steps.step import Context, Question
+from portunix_vdisk.steps.step import Context
 from portunix_vdisk.templates.excludes import read_excludes
 
 SIZE = 96 << 20
@@ -30,33 +30,6 @@ PARTITION = Partition(1 << 20, SIZE - (2 << 20))
 OURS = [
     Rule(one.name, one.patterns, one.beside, one.holds, one.lacks) for one in read_excludes(Path("/nonexistent")).rules
 ]
-
-
-@dataclass
-class Nobody:
-    """Ends the process, or wants to stop, after so many safe points."""
-
-    patience: int = -1
-    kill: bool = False
-    asked: int = 0
-    lines: list[str] = field(default_factory=list)
-
-    def progress(self, task: str, done: int, total: int, unit: str) -> None:
-        assert 0 <= done <= total
-
-    def log(self, level: str, text: str) -> None:
-        self.lines.append(text)
-
-    def ask(self, question: Question) -> str:
-        raise AssertionError("nothing is asked")
-
-    def cancelled(self) -> bool:
-        self.asked += 1
-        if 0 <= self.patience < self.asked:
-            if not self.kill:
-                return True
-            os.kill(os.getpid(), signal.SIGKILL)
-        return False
 
 
 def make(top: Path, *paths: str) -> None:
@@ -86,7 +59,7 @@ def leave_out(top: Path, rules: list[Rule] | None = None, keep: tuple[str, ...] 
     """Delete in a folder what the rules match: ours if none are given."""
     descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        ctx = Context(cast("Any", None), more.get("person") or Nobody())
+        ctx = Context(cast("Any", None), more.get("person") or Silent())
         return Remover(descriptor, Rules(OURS if rules is None else rules, keep), ctx).run()
     finally:
         os.close(descriptor)
@@ -120,8 +93,8 @@ class Original:
     def print(self) -> tuple[FileIdentity, str]:
         return identity_of(self.image), hashlib.sha256(self.image.read_bytes()).hexdigest()
 
-    def copy(self, person: Nobody | None = None, platform: Any = None) -> tuple[Cleaned, LeftOut]:
-        ctx = Context(platform or LinuxPlatform(), person or Nobody())
+    def copy(self, person: Silent | None = None, platform: Any = None) -> tuple[Cleaned, LeftOut]:
+        ctx = Context(platform or LinuxPlatform(), person or Silent())
         return clean_copy(self.subject, Rules(OURS), "without:test", ctx)
 
     def assert_copied(self, cleaned: Cleaned, scratch: Path) -> bytes:

@@ -33,14 +33,14 @@ def test_own_rules_extend_replace_and_switch_off(own: Path) -> None:
     own.write_text(
         "rules:\n  cargo: off\n  maven:\n    patterns: [out/]\n    beside: [pom.xml]\n"
         "  mine:\n    about: my cache\n    patterns: ['**/.mine/cache/', '*.o']\n    holds: [TAG]\n    lacks: [nope]\n"
-        "keep: [/work/important/]\n"
+        "keep: [/projects/important/]\n"
     )
     found = read_excludes(own)
     rules = {rule.name: rule for rule in found.rules}
     assert "cargo" not in rules and len(rules) == len(read_excludes(own.with_name("none")).rules)
     assert rules["maven"] == ExcludeRule("maven", "", ("out/",), ("pom.xml",))
     assert rules["mine"] == ExcludeRule("mine", "my cache", ("**/.mine/cache/", "*.o"), (), ("TAG",), ("nope",))
-    assert found.keep == ("/work/important/",)
+    assert found.keep == ("/projects/important/",)
 
 
 @pytest.mark.parametrize(

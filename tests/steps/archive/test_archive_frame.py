@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from archive_bytes import content, write
 
 from portunix_vdisk.platform.errors import Corrupt
 from portunix_vdisk.steps.archive.directory import directory_bytes, read_directory
@@ -29,15 +30,6 @@ def noise(length: int, seed: int) -> bytes:
 @pytest.fixture
 def disk(each_way: Any) -> Any:
     return each_way
-
-
-def content(path: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in volumes_of(path))
-
-
-def write(disk: Any, offset: int, data: bytes) -> None:
-    with ArchiveFile(disk.output, writable=True, limit=disk.options.get("volume_size")) as file:
-        file.write(offset, (data,))
 
 
 def two_generations(disk: Any) -> bytes:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import random
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
+from archive_bytes import content, copy, write
 
 from portunix_vdisk.platform.base import ImageType, Partition
 from portunix_vdisk.platform.errors import Corrupt, Refused
@@ -38,25 +37,9 @@ def disk(each_way: Any) -> Any:
     return each_way
 
 
-def content(path: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in volumes_of(path))
-
-
-def copy(path: Path, to: Path) -> Path:
-    """A copy of an archive under another name."""
-    for file in volumes_of(path):
-        shutil.copy(file, to.with_name(to.name + file.name.removeprefix(path.name)))
-    return to
-
-
 def rows(disk: Any, generation: int | None = None) -> list[Chunk]:
     with ArchiveReader(disk.output, generation) as reader:
         return list(reader.index.chunks)
-
-
-def write(disk: Any, offset: int, data: bytes) -> None:
-    with ArchiveFile(disk.output, writable=True, limit=disk.options.get("volume_size")) as file:
-        file.write(offset, (data,))
 
 
 def spoil(disk: Any, member: str, at: int = 1000, length: int = 512) -> None:

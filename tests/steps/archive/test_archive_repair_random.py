@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from archive_bytes import content, copy
 
 from portunix_vdisk.platform.base import ImageType, Partition
 from portunix_vdisk.platform.errors import Corrupt, VdiskError
@@ -18,7 +18,7 @@ from portunix_vdisk.steps.archive.frame import RepairFrame
 from portunix_vdisk.steps.archive.mending import Lenient
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.repair import RepairChunks
-from portunix_vdisk.steps.archive.storage import ArchiveFile, volumes_of
+from portunix_vdisk.steps.archive.storage import ArchiveFile
 from portunix_vdisk.steps.archive.verify import VerifyArchive
 
 CHUNK = 4 << 20
@@ -33,16 +33,6 @@ def disk(each_way: Any) -> Any:
     each_way.export()
     each_way.new_process()
     return each_way
-
-
-def content(path: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in volumes_of(path))
-
-
-def copy(path: Path, to: Path) -> Path:
-    for file in volumes_of(path):
-        shutil.copy(file, to.with_name(to.name + file.name.removeprefix(path.name)))
-    return to
 
 
 def spoil(disk: Any, seed: int) -> None:

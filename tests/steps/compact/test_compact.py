@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from blocks import difference_in_use, raw_of
-from compacting import MIB, PARTITION, SIZE, UUID, Fixture, Silent, in_child
+from compacting import MIB, PARTITION, SIZE, UUID, Fixture, in_child
+from silent import Silent
 
 from portunix_vdisk.platform.base import ImageType
 from portunix_vdisk.platform.errors import Interrupted

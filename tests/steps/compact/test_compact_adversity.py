@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from blocks import free_extents, raw_of
-from compacting import MIB, PARTITION, SIZE, UUID, Fixture, Silent, placed
+from compacting import MIB, PARTITION, SIZE, UUID, Fixture, placed
+from silent import Silent
 
 from portunix_vdisk.platform.base import ImageType
 from portunix_vdisk.platform.errors import Corrupt, Failed, Refused

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from silent import Silent
 
 from portunix_vdisk.platform.base import ImageType
 from portunix_vdisk.platform.errors import Corrupt, Failed, Interrupted, Refused, VdiskError
@@ -22,7 +23,7 @@ from portunix_vdisk.steps.exclude import overlay, view
 from portunix_vdisk.steps.exclude.overlay import release_image
 from portunix_vdisk.steps.ext4 import Doubt
 from portunix_vdisk.steps.step import Context
-from portunix_vdisk.tests.support.excluding import PARTITION, Nobody, Original, leave_out, make, mounted, original
+from portunix_vdisk.tests.support.excluding import PARTITION, Original, leave_out, make, mounted, original
 from portunix_vdisk.tests.support.trees import grow
 
 MARK = b"can be made again! "
@@ -185,7 +186,7 @@ def test_kills_at_any_moment(disk: Original, tmp_path: Path) -> None:
 
 def test_a_person_can_stop_it(disk: Original) -> None:
     with pytest.raises(Interrupted):
-        disk.copy(Nobody(patience=0))
+        disk.copy(Silent(patience=0, kill=False))
     assert disk.leftovers() == []
 
 
@@ -197,7 +198,7 @@ def test_somebody_who_looks_into_it_is_waited_for(disk: Original, monkeypatch: p
 
     held: list[int] = []
     monkeypatch.setattr(overlay, "_PATIENCE", 0.3)
-    person = Nobody()
+    person = Silent()
     with pytest.raises(Refused, match="in use"):
         disk.copy(person, Watched())
     assert "could not be taken away; the next export does it" in person.lines[0]
@@ -251,7 +252,7 @@ def test_damaged_folders_stop_it(disk: Original, tmp_path: Path) -> None:
 
 def test_a_killed_export_hinders_nobody(disk: Original, tmp_path: Path) -> None:
     assert killed(disk, platform=Killed("trim", after=True)) and disk.leftovers()
-    ctx = Context(LinuxPlatform(), Nobody())
+    ctx = Context(LinuxPlatform(), Silent())
     (tmp_path / "another.img").touch()
     release_image(tmp_path / "another.img", ctx)
     release_image(tmp_path / "none.img", ctx)

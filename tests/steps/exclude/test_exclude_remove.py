@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from silent import Silent
 
 from portunix_vdisk.platform.errors import Failed, Interrupted
 from portunix_vdisk.steps.exclude.rules import Rule
-from portunix_vdisk.tests.support.excluding import Nobody, leave_out, make, tree
+from portunix_vdisk.tests.support.excluding import leave_out, make, tree
 
 CACHE = [Rule("cache", ("cache/",))]
 
@@ -155,7 +156,7 @@ def test_what_is_somebody_elses_stays(tmp_path: Path) -> None:
 def test_a_person_can_stop_it(tmp_path: Path) -> None:
     make(tmp_path, *(f"cache/{number}" for number in range(20)))
     with pytest.raises(Interrupted):
-        leave_out(tmp_path, CACHE, person=Nobody(patience=0))
+        leave_out(tmp_path, CACHE, person=Silent(patience=0, kill=False))
 
 
 def test_other_failures_stop_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
