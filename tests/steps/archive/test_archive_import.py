@@ -3,11 +3,13 @@ from __future__ import annotations
 import errno
 import os
 import random
+from functools import partial
 from typing import Any
 
 import pytest
 
 from portunix_vdisk.platform.errors import Corrupt, Failed, Interrupted, NotFound, Refused
+from portunix_vdisk.steps.archive import imports, pipeline
 from portunix_vdisk.steps.archive.layout import NewerVersion, NotAnArchive
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.unpack import Finish, Prepare, Unpack
@@ -171,7 +173,10 @@ def test_distinct_messages(archive: Any, tmp_path: Any) -> None:
         prepare.run(archive.ctx)
 
 
-def test_archive_cut_while_it_is_read(archive: Any) -> None:
+def test_archive_cut_while_it_is_read(archive: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One chunk is read ahead, not as many as the machine has threads for: the rest must meet the cut file.
+    monkeypatch.setattr(pipeline, "_AHEAD", 1)
+    monkeypatch.setattr(imports, "Pipeline", partial(pipeline.Pipeline, threads=1))
     task = archive.import_of()
     archive.unpack(9, only=[0])
     os.truncate(archive.output, 6000)
