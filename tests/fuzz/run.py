@@ -153,7 +153,8 @@ def main() -> int:
         code = 0
         for name in TARGETS if given.target == "all" else (given.target,):
             print(f"{name}: {'atheris' if with_atheris else 'mutations of the seeds'}, seed {given.seed}", flush=True)
-            code = watched([sys.executable, *sys.argv, "--child", "--seed", str(given.seed)]) or code
+            words = [name if word == given.target else word for word in sys.argv]
+            code = watched([sys.executable, *words, "--child", "--seed", str(given.seed)]) or code
         return code
     if not with_atheris:
         blind(given.target, given.seconds, given.seed, given.findings)
