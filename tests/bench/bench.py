@@ -104,7 +104,7 @@ def chosen(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3, help="how often each thing is measured (default: 3)")
     parser.add_argument("--rows", default=",".join(ROWS), help=f"some of: {','.join(ROWS)}")
-    parser.add_argument("--small", action="store_true", help="with a tenth of the environment")
+    environment.add_option(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
     parser.add_argument("--readme", action="store_true", help="also put the table into README.md")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="where to work (default: /var/tmp)")
@@ -127,7 +127,7 @@ def main(words: list[str] | None = None) -> int:
         return 6
     began = time.monotonic()
     try:
-        tree = environment.ensure("small" if options.small else "full", say)
+        tree = environment.ensure(options.tree, say)
         rivals.install()
         with workplace(options.folder.resolve(), "bench") as place:
             os.environ.clear()  # the measurement of doit's cost is a client of its own

@@ -44,7 +44,7 @@ def main() -> int:
     """The whole demo; 1 if something differs, 6 if root is needed and not to be had, else the failed command's code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="where to work (default: /var/tmp)")
-    parser.add_argument("--small", action="store_true", help="with a tenth of the environment")
+    environment.add_option(parser)
     options = parser.parse_args()
     if not can_be_root():
         print("Mounting a disk needs root, and there is no passwordless sudo here.", file=sys.stderr)
@@ -53,7 +53,7 @@ def main() -> int:
     if not options.folder.is_dir():
         parser.error(f"there is no folder {options.folder}")
     try:
-        tree = environment.ensure("small" if options.small else "full", lambda text: print(text, flush=True))
+        tree = environment.ensure(options.tree, lambda text: print(text, flush=True))
         free = shutil.disk_usage(options.folder).free
         if free < 6 * tree.bytes:
             needed = 6 * tree.bytes / 1e9

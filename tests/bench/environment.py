@@ -1,6 +1,7 @@
 """A realistic developer's environment on this machine, built once from registry packages and kept in the cache.
 
-``python tests/bench/environment.py`` prints where it is; ``--small`` makes a tenth of it, for quick system tests.
+``python tests/bench/environment.py`` prints where it is; ``--tree small`` makes a tenth of it, for quick system tests,
+``--tree large`` one of some years, of about 300,000 files.
 The cache is ``${XDG_CACHE_HOME:-~/.cache}/portunix-vdisk``; removing that folder costs only the next download.
 """
 
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from portunix_vdisk.tests.bench import packages, peculiarities
+from portunix_vdisk.tests.bench import packages, peculiarities, years
 
 VERSION = 1
 """Raised when what is built changes, so that an older cache is not taken for the new one."""
@@ -52,8 +53,15 @@ PARTS: Mapping[str, Part] = {
 
 VARIANTS: Mapping[str, tuple[str, ...]] = {
     "full": tuple(PARTS),
+    "large": (*PARTS, *years.parts()),
     "small": ("projects/webapi", "projects/portunix-vdisk", "home"),
 }
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """``--tree``: which of the variants."""
+    text = "which environment: small is a tenth of full, from about 40 MB of downloads; large is four times full"
+    parser.add_argument("--tree", choices=tuple(VARIANTS), default="full", help=text)
 
 
 def cache_folder() -> Path:
@@ -95,11 +103,12 @@ def _build(final: Path, parts: tuple[str, ...], say: Say) -> Tree:
     say(f"Building a developer's environment in {final} (once; later runs use it as it is)")
     began = time.monotonic()
     installer = packages.Installer(partial / "tools", say)
+    fill = {**PARTS, **years.parts()}
     for part in parts:
         started = time.monotonic()
         folder = tree / part
         folder.mkdir(parents=True)
-        PARTS[part](folder, installer)
+        fill[part](folder, installer)
         say(f"  {part}: {time.monotonic() - started:.0f} s")
     if (tree / "projects/datascience").is_dir():
         linked = peculiarities.link_equal_files(tree / "projects/webapi", tree / "projects/datascience")
@@ -153,9 +162,9 @@ def _alone(lock: Path, say: Say) -> Iterator[None]:
 def main() -> int:
     """Build if needed and print what and where."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true", help="a tenth of it, from about 40 MB of downloads")
+    add_option(parser)
     try:
-        tree = ensure("small" if parser.parse_args().small else "full", lambda text: print(text, flush=True))
+        tree = ensure(parser.parse_args().tree, lambda text: print(text, flush=True))
     except subprocess.CalledProcessError as error:
         print(f"{error.cmd[0]} failed with status {error.returncode}; what it said is above", file=sys.stderr)
         print("Nothing half-built is used; the same command starts again.", file=sys.stderr)

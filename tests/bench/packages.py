@@ -83,8 +83,8 @@ class Installer:
         options = ("--root-user-action=ignore", "--only-binary=:all:", "--no-compile", "--retries=5")
         subprocess.run([*pip, *options, f"--target={folder}", *requirements], check=True, stdin=subprocess.DEVNULL)
 
-    def npm(self, project: Path, dependencies: Mapping[str, str]) -> None:
-        """Install packages and all they depend on into ``project/node_modules``."""
+    def npm(self, project: Path, dependencies: Mapping[str, str], *more: str) -> None:
+        """Install packages and all they depend on into ``project/node_modules``; ``more`` are options of npm."""
         description = {"name": project.name, "version": "1.0.0", "private": True, "dependencies": dict(dependencies)}
         (project / "package.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         node = self._node()
@@ -100,7 +100,7 @@ class Installer:
             "--fetch-retries=5",
         )
         subprocess.run(
-            [node, cli, "install", *options, f"--cache={self.tools / 'npm-cache'}"],
+            [node, cli, "install", *options, *more, f"--cache={self.tools / 'npm-cache'}"],
             cwd=project,
             env=os.environ | {"PATH": f"{node.parent}:{os.environ.get('PATH', os.defpath)}"},
             check=True,
@@ -117,17 +117,18 @@ class Installer:
 
 def data_science(project: Path, installer: Installer) -> None:
     """numpy, pandas, Jupyter …, compiled."""
-    _python_project(project, installer, DATA_SCIENCE)
+    python_project(project, installer, DATA_SCIENCE)
     notebook = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     (project / "analysis.ipynb").write_text(json.dumps(notebook, indent=1), encoding="utf-8")
 
 
 def web_api(project: Path, installer: Installer) -> None:
     """Django and its friends, compiled."""
-    _python_project(project, installer, WEB_API)
+    python_project(project, installer, WEB_API)
 
 
-def _python_project(project: Path, installer: Installer, requirements: Sequence[str]) -> None:
+def python_project(project: Path, installer: Installer, requirements: Sequence[str]) -> None:
+    """Packages as a virtual environment has them, compiled."""
     site = project / ".venv/lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
     installer.pip(site, requirements)
     (project / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")

@@ -19,7 +19,8 @@ def test_one_group_of_rows_on_a_small_tree(tmp_path: Path) -> None:
     command = [
         sys.executable,
         BENCH,
-        "--small",
+        "--tree",
+        "small",
         "--runs",
         "1",
         "--rows",
