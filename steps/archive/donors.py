@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Protocol
 from portunix_vdisk.platform.base import ImageType, Partition
 from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound, Refused, VdiskError
 from portunix_vdisk.steps.archive.damage import readable_indexes
-from portunix_vdisk.steps.archive.digest import digest_of
+from portunix_vdisk.steps.archive.digest import crc32, digest_of
 from portunix_vdisk.steps.archive.directory import Entry, last_whole_directory
 from portunix_vdisk.steps.archive.index import Chunk
 from portunix_vdisk.steps.archive.layout import chunk_length
@@ -181,7 +180,7 @@ class Copy(Closing):
             return None
         head = header_length(name)
         data = self._lenient.read(there.offset, head + there.stored)
-        return data if zlib.crc32(data[head:]) == entry.crc and len(data) == head + entry.stored else None
+        return data if crc32(data[head:]) == entry.crc and len(data) == head + entry.stored else None
 
     def close(self) -> None:
         self._file.close()

@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import struct
 import threading
-import zlib
 from collections.abc import Sequence
 from typing import Final, NoReturn, TypeAlias
 
@@ -25,6 +24,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from portunix_vdisk.platform.errors import Corrupt
+from portunix_vdisk.steps.archive.digest import crc32
 from portunix_vdisk.steps.archive.keys import TAG_LENGTH, MasterKey, uuid_bytes
 
 KEY_DOMAIN: Final = b"portunix-vdisk-archive/session-key/1\0"
@@ -118,7 +118,7 @@ class SessionCipher:
         if len(there) != len(plain) + TAG_LENGTH:
             return None
         sealed = self._aead.encrypt(_nonce(number), plain, self._bound(number, about))
-        if zlib.crc32(sealed) != crc:
+        if crc32(sealed) != crc:
             return None
         if sealed[-TAG_LENGTH:] == there[-TAG_LENGTH:]:
             return sealed

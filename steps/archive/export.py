@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from portunix_vdisk.platform.errors import Failed, Refused, VdiskError
 from portunix_vdisk.steps.archive.beginning import first_documents
+from portunix_vdisk.steps.archive.digest import crc32
 from portunix_vdisk.steps.archive.directory import Entry
 from portunix_vdisk.steps.archive.documents import (
     Session,
@@ -276,7 +276,7 @@ class ExportJob:
         name = chunk_name(piece.kind, self.generation, piece.offset)
         if name in self.entries:
             name = chunk_name(piece.kind, self.generation, piece.offset, self._session)
-        crc, kind = zlib.crc32(payload), piece.kind
+        crc, kind = crc32(payload), piece.kind
         record = Record(name, kind, self._session, piece.offset, piece.length, piece.digest, len(payload), crc)
         return record, payload
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from blake3 import blake3
 
 from portunix_vdisk.platform.errors import Corrupt, Refused, VdiskError
 from portunix_vdisk.steps.archive.commit import finish_update
-from portunix_vdisk.steps.archive.digest import digest_of
+from portunix_vdisk.steps.archive.digest import crc32, digest_of
 from portunix_vdisk.steps.archive.directory import Directory, Entry
 from portunix_vdisk.steps.archive.donors import Copy
 from portunix_vdisk.steps.archive.keyring import has_key, key_of
@@ -101,7 +100,7 @@ def is_whole(file: Overlay, name: str, entry: Entry) -> bool:
         record, payload = read_member(file, entry.offset, name)
     except Corrupt:
         return False
-    return (record.stored, record.crc) == (entry.stored, entry.crc) and zlib.crc32(payload) == entry.crc
+    return (record.stored, record.crc) == (entry.stored, entry.crc) and crc32(payload) == entry.crc
 
 
 def _mend(overlay: Overlay, directory: Directory, name: str, copies: Sequence[Copy]) -> bool:
@@ -118,7 +117,7 @@ def _mend(overlay: Overlay, directory: Directory, name: str, copies: Sequence[Co
 
 def _candidates(overlay: Overlay, name: str, entry: Entry, copies: Sequence[Copy]) -> Iterator[bytes]:
     payload = overlay.read(entry.offset + header_length(name), entry.stored)
-    if zlib.crc32(payload) == entry.crc:
+    if crc32(payload) == entry.crc:
         with suppress(Corrupt):
             yield _record(name, entry, payload).header() + payload
     if name == RECOVER_NAME:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable
 
 import zstandard
 
 from portunix_vdisk.platform.errors import Corrupt
-from portunix_vdisk.steps.archive.digest import digest_of
+from portunix_vdisk.steps.archive.digest import crc32, digest_of
 from portunix_vdisk.steps.archive.directory import Directory
 from portunix_vdisk.steps.archive.documents import Header, parse_header_text, parse_object
 from portunix_vdisk.steps.archive.keys import KeySlot
@@ -48,7 +47,7 @@ def read_member(file: Readable, offset: int, name: str) -> tuple[Record, bytes]:
 
 def check_payload(record: Record, payload: bytes) -> None:
     """Check the payload of a document that is not compressed. Raises ``Corrupt``."""
-    if zlib.crc32(payload) != record.crc or digest_of(payload) != record.digest:
+    if crc32(payload) != record.crc or digest_of(payload) != record.digest:
         raise Corrupt(f"member {record.name} of the archive is damaged")
 
 

@@ -6,12 +6,11 @@ with its CRC, since after a power loss pages of a file may be zeros. What is enc
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from portunix_vdisk.platform.errors import Corrupt
-from portunix_vdisk.steps.archive.digest import digest_of
+from portunix_vdisk.steps.archive.digest import crc32, digest_of
 from portunix_vdisk.steps.archive.documents import (
     Header,
     Session,
@@ -138,7 +137,7 @@ def _whole(file: Readable, offset: int, record: Record, vault: Vault | None, pay
     if record.kind is not Kind.SEALED or vault is None:
         if payloads and record.stored:
             payload = read_exactly(file, offset + record.header_length, record.stored)
-            if zlib.crc32(payload) != record.crc:
+            if crc32(payload) != record.crc:
                 return None
         return piece_of(record)
     if not payloads:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 import struct
-import zlib
 from dataclasses import dataclass
 from typing import Final
 
 from portunix_vdisk.platform.errors import Corrupt
-from portunix_vdisk.steps.archive.digest import digest_of
+from portunix_vdisk.steps.archive.digest import crc32, digest_of
 from portunix_vdisk.steps.archive.layout import (
     CHUNK_SIZE,
     MAX_DISK_SIZE,
@@ -73,7 +72,7 @@ class Record:
         extra = EXTRA.pack(EXTRA_ID, size - 4, *own, 0)[:-4]
         header = fixed + name + extra
         # The payload has its CRC in the header; the header, which resuming trusts, gets its own.
-        return header + zlib.crc32(header).to_bytes(4, "little")
+        return header + crc32(header).to_bytes(4, "little")
 
 
 def header_length(name: str) -> int:
@@ -84,9 +83,7 @@ def header_length(name: str) -> int:
 def document(name: str, plain: bytes, session: int = 0, payload: bytes | None = None) -> tuple[Record, bytes]:
     """Record and payload of a document; ``payload`` is its compressed form, if it has one."""
     stored = plain if payload is None else payload
-    return Record(
-        name, Kind.DOCUMENT, session, 0, len(plain), digest_of(plain), len(stored), zlib.crc32(stored)
-    ), stored
+    return Record(name, Kind.DOCUMENT, session, 0, len(plain), digest_of(plain), len(stored), crc32(stored)), stored
 
 
 def parse_header(data: bytes) -> Record:

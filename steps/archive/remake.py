@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from typing import Final
 
@@ -10,7 +9,7 @@ import zstandard
 
 from portunix_vdisk.platform.errors import Corrupt
 from portunix_vdisk.steps.archive.damage import Need, problem_of
-from portunix_vdisk.steps.archive.digest import digest_of
+from portunix_vdisk.steps.archive.digest import crc32, digest_of
 from portunix_vdisk.steps.archive.donors import Donors
 from portunix_vdisk.steps.archive.index import Chunk
 from portunix_vdisk.steps.archive.layout import MEMBER, SEALED_EXTRA, Kind, kind_of
@@ -67,7 +66,7 @@ class Remaker:
         head = record.header()
         there = self._overlay.read(entry.offset, len(head) + entry.stored)
         payload = there[len(head) :]
-        if there[: len(head)] != head or zlib.crc32(payload) != entry.crc:
+        if there[: len(head)] != head or crc32(payload) != entry.crc:
             return False
         former = self._donors.chunk(base.digest, need.offsets, need.length)
         if former is None:
@@ -99,7 +98,7 @@ class Remaker:
         record = self.record(need)
         head = header_length(need.name)
         there = self._overlay.read(need.entry.offset + head, need.entry.stored)
-        if zlib.crc32(there) == need.entry.crc:
+        if crc32(there) == need.entry.crc:
             yield record.header() + there  # only the header is damaged
         yield from self._donors.member(need.name, need.entry)
         plain = self.content(need)
@@ -107,7 +106,7 @@ class Remaker:
             return
         for payload in self._payloads(need, plain):
             if record.kind is not Kind.SEALED:
-                if (len(payload), zlib.crc32(payload)) == (need.entry.stored, need.entry.crc):
+                if (len(payload), crc32(payload)) == (need.entry.stored, need.entry.crc):
                     yield record.header() + payload
             elif (sealed := self._sealed(need, record, payload, there)) is not None:
                 yield record.header() + sealed

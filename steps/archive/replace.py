@@ -6,7 +6,6 @@ No generation is added; those that need the members get their index anew, with t
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ import zstandard
 from portunix_vdisk.platform.errors import Corrupt, Failed, Refused
 from portunix_vdisk.steps.archive.commit import append_update, next_of
 from portunix_vdisk.steps.archive.damage import Need
+from portunix_vdisk.steps.archive.digest import crc32
 from portunix_vdisk.steps.archive.directory import Entry, directory_bytes, directory_digest
 from portunix_vdisk.steps.archive.documents import Session, Update, session_text, update_text
 from portunix_vdisk.steps.archive.index import Base, Chunk, Index, compress_index, index_text
@@ -165,7 +165,7 @@ class Replacement:
         if name in self._entries:  # two states of one chunk are replaced
             self._begin(file)
             name = chunk_name(kind, generation, offset, self._session)
-        crc = zlib.crc32(payload)
+        crc = crc32(payload)
         return Record(name, kind, self._session, offset, need.length, need.digest, len(payload), crc), payload
 
     def _write_indexes(self, file: ArchiveFile) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Final
 
 from portunix_vdisk.platform.errors import Corrupt, Failed, Refused
 from portunix_vdisk.steps.archive.commit import next_of
+from portunix_vdisk.steps.archive.digest import crc32
 from portunix_vdisk.steps.archive.directory import Entry, directory_bytes
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.record import header_length
@@ -117,7 +117,7 @@ def _copy(
         ctx.safe_point()
         length = header_length(name) + entry.stored
         data = source.read(entry.offset, length)
-        if len(data) < length or zlib.crc32(data[-entry.stored :] if entry.stored else b"") != entry.crc:
+        if len(data) < length or crc32(data[-entry.stored :] if entry.stored else b"") != entry.crc:
             raise Corrupt(
                 f"member {name} of the archive is damaged",
                 state="the archive is as it was",

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import struct
-import zlib
 from dataclasses import dataclass, replace
 from typing import Final
 
 from portunix_vdisk.platform.errors import Corrupt
-from portunix_vdisk.steps.archive.digest import digest_of
+from portunix_vdisk.steps.archive.digest import crc32, digest_of
 from portunix_vdisk.steps.archive.documents import Session, identity_json, parse_identity, parse_object
 from portunix_vdisk.steps.archive.encryption import SessionCipher
 from portunix_vdisk.steps.archive.keys import MasterKey
@@ -73,7 +72,7 @@ class Vault:
         name = sealed_name(session, number, generation)
         inner = _INNER.pack(piece.kind, piece.offset, piece.length, piece.digest)
         sealed = cipher.seal(number, (inner, payload), name.encode())
-        return Record(name, Kind.SEALED, session, number, 0, bytes(32), len(sealed), zlib.crc32(sealed)), sealed
+        return Record(name, Kind.SEALED, session, number, 0, bytes(32), len(sealed), crc32(sealed)), sealed
 
     def seal_again(self, record: Record, piece: Piece, payload: bytes, there: bytes) -> bytes | None:
         """The payload that this member had, if this is what it held; see :meth:`SessionCipher.seal_again`."""
