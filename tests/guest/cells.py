@@ -1,0 +1,104 @@
+"""The cells of the table of formats: how a disk of each is made here, and how a guest is shown it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from machine import Machine
+from trees import grow
+
+from portunix_vdisk.platform.base import FileSystemType, ImageType
+from portunix_vdisk.tests.guest.boot import Drive
+from portunix_vdisk.tests.guest.seen import Facts, seen_here
+
+_DRIVER = {"vhd": "vpc", "img": "raw", "loop": "raw", "vhdx": "vhdx", "qcow2": "qcow2", "dmg": "dmg"}
+"""QEMU's driver for each type of image."""
+_MOUNT = {
+    "ext4": "mount -t ext4",
+    "ntfs": "ntfs-3g -o permissions",
+    "fat32": "mount -t vfat -o utf8",
+    "exfat": "mount -t exfat",
+    "xfs": "mount -t xfs",
+    "btrfs": "mount -t btrfs",
+}
+"""How the guest mounts: by its kernel's own drivers, except for NTFS, which Debian's kernels don't know."""
+_MODULES = {"ntfs": ("fuse",), "fat32": ("vfat", "nls_cp437", "nls_ascii", "nls_iso8859-1"), "exfat": ("exfat",)} | {
+    fs: (fs,) for fs in ("ext4", "xfs", "btrfs")
+}
+_PROGRAMS = {"ntfs": ("ntfs-3g",)}
+_POSIX = {"ext4", "xfs", "btrfs"}
+"""Filesystems that keep owners, modes and links as they are here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A kind of disk."""
+
+    type: str
+    fs: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.type}-{self.fs}"
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        return _MODULES[self.fs]
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        return _PROGRAMS.get(self.fs, ())
+
+    @property
+    def writable(self) -> bool:
+        """Whether QEMU writes such images."""
+        return self.type != "dmg"
+
+    def make(self, machine: Machine) -> Facts:
+        """A disk of this kind with a tree of files on it, unmounted; what is on it."""
+        source = machine.folder / f"src-{self.name}"
+        grow(source, files=60, seed=len(self.name), size=30000)
+        if self.fs not in _POSIX:
+            for path in [*source.glob("* link"), *source.glob("caf*")]:
+                path.unlink()
+        options = () if self.fs == "ext4" else ("--fs", self.fs)
+        machine.vdisk("create", "--name", self.name, "--size", "512MB", "--type", self.type, *options)
+        machine.vdisk("mount", self.name, self._mount_point)
+        machine.vdisk("sync", "--source", source, "--target", f"{self._mount_point}/app")
+        return self._leave(machine)
+
+    def look(self, machine: Machine) -> Facts:
+        """What is on the disk now."""
+        machine.vdisk("mount", self.name, self._mount_point)
+        return self._leave(machine)
+
+    def drive(self, machine: Machine) -> Drive:
+        """The image, for a guest."""
+        return Drive(self.name, machine.disk(self.name), _DRIVER[self.type], read_only=not self.writable)
+
+    def visit(self) -> str:
+        """The line of a job that makes the guest look at all of it, and leave a file where it can."""
+        place = "disk" if self.type == "loop" else "1"
+        return f"visit {self.name} {place} {'rw' if self.writable else 'ro'} {_MOUNT[self.fs]}\n"
+
+    def comparable(self, facts: Facts) -> Facts:
+        """What of the facts this filesystem keeps."""
+        return facts if self.fs in _POSIX else {name: fact.without_owner_and_time() for name, fact in facts.items()}
+
+    @property
+    def _mount_point(self) -> str:
+        return f"mnt-{self.name}"
+
+    def _leave(self, machine: Machine) -> Facts:
+        found = self.comparable(seen_here(Path(machine.folder, self._mount_point)))
+        machine.vdisk("unmount", self.name)
+        return found
+
+
+def cells() -> Iterator[Cell]:
+    """Every kind of disk that can be made here."""
+    for type in ImageType:
+        for fs in FileSystemType:
+            yield Cell(str(type), str(fs))
