@@ -31,6 +31,9 @@ _PROGRAMS = {"ntfs": ("ntfs-3g",)}
 _POSIX = {"ext4", "xfs", "btrfs"}
 """Filesystems that keep owners, modes and links as they are here."""
 
+_SIZE = {"xfs": "400MB", "btrfs": "200MB"}
+"""What they want at least; the others can be small."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -64,7 +67,9 @@ class Cell:
             for path in [*source.glob("* link"), *source.glob("caf*")]:
                 path.unlink()
         options = () if self.fs == "ext4" else ("--fs", self.fs)
-        machine.vdisk("create", "--name", self.name, "--size", "512MB", "--type", self.type, *options)
+        machine.vdisk(
+            "create", "--name", self.name, "--size", _SIZE.get(self.fs, "64MB"), "--type", self.type, *options
+        )
         machine.vdisk("mount", self.name, self._mount_point)
         machine.vdisk("sync", "--source", source, "--target", f"{self._mount_point}/app")
         return self._leave(machine)

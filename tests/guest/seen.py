@@ -26,6 +26,10 @@ class Fact:
     linked: bytes | None
     """The first of its names, in the order of bytes, where a file has several."""
 
+    @property
+    def is_file(self) -> bool:
+        return S_ISREG(self.mode)
+
     def without_owner_and_time(self) -> Fact:
         kind = self.mode & 0o170000
         return replace(self, mode=kind, owner=(0, 0), mtime_ns=None)
