@@ -39,6 +39,7 @@ PROGRAMS = (
     ("losetup", "mount", "disks cannot be mounted"),
     ("mount", "mount", "disks cannot be mounted"),
     ("mke2fs", "e2fsprogs", "disks cannot be created"),
+    ("cryptsetup", "cryptsetup-bin", "no encrypted disk can be created"),
     ("e2fsck", "e2fsprogs", "damaged disks cannot be repaired"),
     ("debugfs", "e2fsprogs", TESTS),
     ("sfdisk", "fdisk", TESTS),

@@ -197,6 +197,19 @@ class Platform(Protocol):
     def make_filesystem(self, path: Path, fs: FileSystemType, *, label: str, uuid: str, owner: Owner) -> None:
         """Make a filesystem that fills the plain file at ``path``; its root folder belongs to ``owner``."""
 
+    # encryption ---------------------------------------------------------------------------------------
+
+    def make_encrypted(self, path: Path, secret: bytes) -> None:
+        """Write a new LUKS1 header, with one key slot that ``secret`` opens, into the sparse file at ``path``.
+
+        The file is as large as the partition that the header is for. Raises ``BadUsage`` for what is no UTF-8 text.
+        """
+
+    def open_encrypted(
+        self, path: Path, type: ImageType, partition: Partition, secret: bytes, *, writable: bool
+    ) -> AbstractContextManager[BlockImage]:
+        """Open the plain content of an encrypted partition, otherwise as :meth:`open_image`; ``WrongPassword``."""
+
     # mounting -----------------------------------------------------------------------------------------
 
     def attachments(self) -> Iterator[Attachment]:
@@ -206,11 +219,19 @@ class Platform(Protocol):
         """The attachment of this image file (by device and inode), or None; needs no privilege."""
 
     def attach(
-        self, image: Path, type: ImageType, partition: Partition, *, read_only: bool, live: bool = False
+        self,
+        image: Path,
+        type: ImageType,
+        partition: Partition,
+        *,
+        read_only: bool,
+        live: bool = False,
+        secret: bytes = b"",
     ) -> Attachment:
         """Show the partition as a block device; attaching what is attached in the same way changes nothing.
 
         ``live``: so that it can be exported while it is used; some types always are, and it costs some speed.
+        ``secret``: the password of an encrypted partition, whose plain content is shown. Raises ``WrongPassword``.
         """
 
     def attach_served(
@@ -243,8 +264,13 @@ class Platform(Protocol):
     def trim(self, image: Path) -> int:
         """Give the free blocks of a mounted filesystem back to the host, where image type and host can; bytes given."""
 
-    def repair(self, image: Path, type: ImageType, partition: Partition, fs: FileSystemType) -> list[str]:
-        """Clear away stale or dead pieces of an attachment and check image and filesystem; says what was done."""
+    def repair(
+        self, image: Path, type: ImageType, partition: Partition, fs: FileSystemType, *, secret: bytes | None = b""
+    ) -> list[str]:
+        """Clear away stale or dead pieces of an attachment and check image and filesystem; says what was done.
+
+        ``secret``: the password of an encrypted disk; None where it is not known, so that no filesystem is checked.
+        """
 
     def take_snapshot(self, image: Path, rooms: Sequence[Path]) -> Snapshot:
         """Keep the content that a disk mounted for writing has now; the image itself goes on having the newest.

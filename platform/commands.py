@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, cast
@@ -38,6 +38,7 @@ PACKAGES = {
     "e2fsck": "e2fsprogs",
     "fusermount3": "fuse3",
     "sudo": "sudo",
+    "cryptsetup": "cryptsetup-bin",
 }
 """Program to the Debian package that holds it."""
 
@@ -113,6 +114,7 @@ class Commands:
         accept: Sequence[int] = (0,),
         pass_fds: Sequence[int] = (),
         user: int | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> Output:
         """Run a command to its end and return what it printed.
 
@@ -123,6 +125,7 @@ class Commands:
             accept: exit statuses that are no failure.
             pass_fds: descriptors that it inherits besides the held ones.
             user: user id to run as; needs the rights to become it.
+            variables: what it finds in its environment besides ours.
 
         Raises:
             Missing: there is no such program.
@@ -139,7 +142,7 @@ class Commands:
             LocalCommand(local.path(path)).popen(
                 words,
                 cwd="/",
-                env=english(),
+                env=english() | (dict(variables) if variables else {}),
                 stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -76,6 +76,10 @@ class Corrupt(VdiskError):
     code = ExitCode.INTEGRITY
 
 
+class WrongPassword(Corrupt):
+    """The password opens nothing; exit code 5."""
+
+
 class Incomplete(Corrupt):
     """All was done that could be, but some data is not what its checksum says; exit code 5, and there is a result.
 

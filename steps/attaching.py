@@ -18,10 +18,13 @@ class AttachImage:
     partition: Partition
     read_only: bool
     live: bool = False
+    secret: bytes = field(default=b"", compare=False, repr=False)
+    """The password of an encrypted disk."""
 
     def run(self, ctx: Context) -> Json:
-        """Result: the device. Raises ``Refused``, ``Missing``, ``ToolFailed``."""
-        held = ctx.platform.attach(self.image, self.type, self.partition, read_only=self.read_only, live=self.live)
+        """Result: the device. Raises ``Refused``, ``Missing``, ``WrongPassword``, ``ToolFailed``."""
+        how = {"read_only": self.read_only, "live": self.live}
+        held = ctx.platform.attach(self.image, self.type, self.partition, **how, secret=self.secret)
         return {"device": held.device}
 
 
@@ -101,9 +104,12 @@ class RepairAttachment:
     type: ImageType
     partition: Partition
     file_system: FileSystemType
+    secret: bytes | None = field(default=b"", compare=False, repr=False)
+    """The password of an encrypted disk, None if it is not known."""
 
     def run(self, ctx: Context) -> Json:
         """Tells the person each thing that was done. Raises ``Corrupt``, ``Refused``, ``Missing``."""
-        for line in ctx.platform.repair(self.image, self.type, self.partition, self.file_system):
+        what = (self.image, self.type, self.partition, self.file_system)
+        for line in ctx.platform.repair(*what, secret=self.secret):
             ctx.warn(line)
         return {}

@@ -17,58 +17,14 @@ from typing import Any, Self
 
 from portunix_vdisk.platform.base import FileIdentity, FileSystemType, ImageType, Owner, Partition
 from portunix_vdisk.platform.errors import BadUsage, NotFound, Refused
-from portunix_vdisk.steps.database import Database, Schema
+from portunix_vdisk.steps.catalog_schema import SCHEMA
+from portunix_vdisk.steps.database import Database
 from portunix_vdisk.steps.disk import Disk, DiskState, Export
 from portunix_vdisk.steps.names import check_name
 
-# Paths are blobs, because file names need not be UTF-8. Inode numbers use all 64 bits on some filesystems and SQLite's
-# integers are signed, so identities are JSON texts.
-SCHEMA = Schema(
-    noun="the catalog of disks",
-    application_id=0x7076_6463,  # "pvdc"
-    migrations=(
-        (
-            """
-            CREATE TABLE disks (
-                uuid TEXT PRIMARY KEY NOT NULL,
-                name TEXT NOT NULL UNIQUE,
-                path BLOB NOT NULL UNIQUE,
-                type TEXT NOT NULL,
-                size INTEGER NOT NULL,
-                file_system TEXT NOT NULL,
-                state TEXT NOT NULL,
-                created_at TEXT NOT NULL,
-                partition_start INTEGER NOT NULL,
-                partition_length INTEGER NOT NULL,
-                owner_uid INTEGER NOT NULL,
-                owner_gid INTEGER NOT NULL,
-                partial_inode TEXT,
-                archive_uuid TEXT,
-                archive_root TEXT,
-                archive_path BLOB,
-                imported_identity TEXT
-            ) STRICT
-            """,
-            """
-            CREATE TABLE exports (
-                sequence INTEGER PRIMARY KEY,
-                disk_uuid TEXT NOT NULL REFERENCES disks (uuid) ON DELETE CASCADE,
-                output BLOB NOT NULL,
-                started_at TEXT NOT NULL,
-                root TEXT,
-                finished_at TEXT,
-                UNIQUE (disk_uuid, output)
-            ) STRICT
-            """,
-        ),
-    ),
-    remedy="disk images, archives and snapshots are untouched; without the catalog only the names are forgotten, "
-    "and every image can be registered again",
-)
-
 _DISK = (
     "uuid, name, path, type, size, file_system, state, created_at, partition_start, partition_length, owner_uid, "
-    "owner_gid, partial_inode, archive_uuid, archive_root, archive_path, imported_identity"
+    "owner_gid, partial_inode, archive_uuid, archive_root, archive_path, imported_identity, encrypted"
 )
 
 
@@ -171,6 +127,10 @@ class Catalog:
         """What the content of an imported disk is called: its archive's root, or another word. Raises ``NotFound``."""
         self._update(uuid, "archive_root = ?", root)
 
+    def set_encrypted(self, uuid: str) -> None:
+        """The partition turned out to be encrypted. Raises ``NotFound``."""
+        self._update(uuid, "encrypted = ?", "1")
+
     def remove(self, uuid: str) -> None:
         """Forget a disk and its exports; no file is touched. Forgetting what is unknown changes nothing."""
         with self._database.transaction() as database:
@@ -255,12 +215,13 @@ def _disk_to_row(disk: Disk) -> tuple[str | int | bytes | None, ...]:
         disk.archive_root,
         os.fsencode(disk.archive_path) if disk.archive_path else None,
         json.dumps(astuple(disk.imported_identity)) if disk.imported_identity else None,
+        int(disk.encrypted),
     )
 
 
 def _disk_from_row(row: tuple[Any, ...]) -> Disk:
     uuid, name, path, type_, size, file_system, state, created_at, start, length, uid, gid, partial, *imported = row
-    archive_uuid, archive_root, archive_path, identity = imported
+    archive_uuid, archive_root, archive_path, identity, encrypted = imported
     return Disk(
         name=name,
         uuid=uuid,
@@ -277,6 +238,7 @@ def _disk_from_row(row: tuple[Any, ...]) -> Disk:
         archive_root=archive_root,
         archive_path=_path(archive_path) if archive_path else None,
         imported_identity=FileIdentity(*json.loads(identity)) if identity else None,
+        encrypted=encrypted == 1,
     )
 
 

@@ -45,6 +45,8 @@ class Disk:
     """Merkle root of the content it was imported from."""
     archive_path: Path | None = None
     """Where that archive was: an interrupted import continues from there."""
+    encrypted: bool = False
+    """Whether the partition is, with LUKS."""
     imported_identity: FileIdentity | None = None
     """Identity of the image right after the import: where it still holds, nobody has used the disk since."""
 

@@ -9,6 +9,7 @@ from typing import Final
 from portunix_vdisk.platform.base import FileSystemType, Partition
 from portunix_vdisk.platform.errors import VdiskError
 from portunix_vdisk.steps.ext4 import Doubt, Geometry, Group, free_blocks, read_geometry, read_groups
+from portunix_vdisk.steps.luks import MAGIC, is_encrypted
 from portunix_vdisk.steps.source import Source
 
 _MOST_GROUPS: Final = 1 << 20
@@ -49,6 +50,8 @@ def find_used(source: Source, partition: Partition, file_system: str, *, frozen:
         source.read_into(partition.start + offset, buffer)
         return buffer
 
+    if is_encrypted(bytes(read(0, len(MAGIC)))):
+        raise Doubt("the partition is encrypted")
     geometry = read_geometry(read, partition.length, frozen=frozen)
     free = _Free()
     groups = []

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from portunix_vdisk.platform.errors import Corrupt, Incomplete, NotFound, Refused
+from portunix_vdisk.platform.errors import Corrupt, Incomplete, NotFound, Refused, WrongPassword
 from portunix_vdisk.steps.archive.directory import last_whole_directory
 from portunix_vdisk.steps.archive.donors import ArchiveSource, DiskSource
 from portunix_vdisk.steps.archive.frame import RepairFrame
-from portunix_vdisk.steps.archive.keys import WrongPassword
 from portunix_vdisk.steps.archive.layout import HEADER_NAME, NotAnArchive
 from portunix_vdisk.steps.archive.members import numbered, read_first
 from portunix_vdisk.steps.archive.repair import RepairChunks

@@ -161,6 +161,8 @@ def compact_graph(session: Session, options: Mapping[str, str]) -> Graph:
     """The graph of ``compact:NAME``. Raises ``NotFound`` or ``Refused``."""
     disk = find_disk(session, options["disk"]) if "disk" in options else only_mounted_disk(session)
     work = _Compacting(session, disk, Compaction(disk.path.resolve(), disk.type, disk.partition, disk.file_system))
+    if disk.encrypted:
+        work.skipped = f"{disk.name} is encrypted, and what is free inside cannot be told from the outside"
     replace = Replace(work.task, session.home.catalog, disk.uuid)
 
     def settled(values: Values) -> bool:

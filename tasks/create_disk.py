@@ -14,6 +14,7 @@ from portunix_vdisk.platform.home import calling_owner
 from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.allocate import Allocate, check_size
 from portunix_vdisk.steps.disk import Disk, DiskState
+from portunix_vdisk.steps.encrypt import EncryptPartition
 from portunix_vdisk.steps.format import Format
 from portunix_vdisk.steps.names import check_name
 from portunix_vdisk.steps.partition import PartitionImage, part_uuid, plan_partition
@@ -23,6 +24,7 @@ from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.describe import disk_json
 from portunix_vdisk.tasks.graph import Graph, Member, Values
 from portunix_vdisk.tasks.session import Session
+from portunix_vdisk.tasks.unlocking import disk_secret
 
 
 def create_graph(session: Session, options: Mapping[str, str]) -> Graph:
@@ -53,6 +55,10 @@ def create_graph(session: Session, options: Mapping[str, str]) -> Graph:
     def partition(ctx: Context) -> Json:
         return stamped(ctx, PartitionImage(partial, disk.type, disk.size, disk.uuid, name).run(ctx))
 
+    def encrypt(ctx: Context) -> Json:
+        secret = disk_secret(session, disk, new=True)
+        return stamped(ctx, EncryptPartition(partial, disk.type, disk.partition, scratch, secret).run(ctx))
+
     def format(ctx: Context) -> Json:
         step = Format(
             partial=partial,
@@ -63,6 +69,7 @@ def create_graph(session: Session, options: Mapping[str, str]) -> Graph:
             uuid=part_uuid(disk.uuid, "filesystem"),
             owner=disk.owner,
             scratch=scratch,
+            secret=disk_secret(session, disk, new=True),
         )
         return stamped(ctx, step.run(ctx))
 
@@ -84,6 +91,7 @@ def create_graph(session: Session, options: Mapping[str, str]) -> Graph:
         members=(
             Member("allocate", "make an empty image file", allocate, done, undo),
             Member("partition", "write the partition table", partition, done),
+            *([Member("encrypt", "make a key, locked by the password", encrypt, done)] if disk.encrypted else []),
             Member("format", f"make the {disk.file_system} filesystem", format, done),
             Member("register", "give the image its name and enter it into the catalog", register, registered),
         ),
@@ -175,6 +183,8 @@ def _plan(session: Session, name: str, options: Mapping[str, str]) -> Disk:
     size = parse_size(options["size"]) if "size" in options else None
     if known is not None:
         _must_agree(known, size, type if "type" in options else None, options.get("path"), session)
+        if options.get("encrypted") == "true" and not known.encrypted:
+            raise Refused(f"a disk called {name} exists already, and is not encrypted", state="nothing was changed")
         return known
     if size is None:
         raise BadUsage(f"how large shall {name} be?", hint=f"portunix vdisk create --name {name} --size 20GB")
@@ -193,6 +203,7 @@ def _plan(session: Session, name: str, options: Mapping[str, str]) -> Disk:
         partial_inode=None,
         archive_uuid=None,
         archive_root=None,
+        encrypted=options.get("encrypted") == "true",
         imported_identity=None,
     )
 

@@ -32,7 +32,7 @@ def disk_json(session: Session, disk: Disk) -> dict[str, Json]:
         "type": str(disk.type),
         "mount_point": show_path(held.mount_point) if held and held.mount_point else None,
         "compressed": False,
-        "encrypted": False,
+        "encrypted": disk.encrypted,
         "created_at": disk.created_at,
         "uuid": disk.uuid,
         "size_bytes": disk.size,

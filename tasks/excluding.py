@@ -33,6 +33,12 @@ class Excluding:
                 state="nothing was written",
                 hint="export it without --exclude-cache",
             )
+        if disk.encrypted:
+            raise Refused(
+                f"{disk.name} is encrypted, and --exclude-cache has to look inside",
+                state="nothing was written",
+                hint="export it without --exclude-cache: it is archived as it is, encrypted",
+            )
         # Reading YAML and matching patterns takes long to import, and hardly any operation needs it.
         from portunix_vdisk.templates.excludes import FILE_NAME, read_excludes
 

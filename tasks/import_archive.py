@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Final
 
 from portunix_vdisk.platform.base import FileSystemType, ImageType
-from portunix_vdisk.platform.errors import BadUsage, Corrupt, Failed, Incomplete, Refused
+from portunix_vdisk.platform.errors import BadUsage, Corrupt, Failed, Incomplete, Refused, WrongPassword
 from portunix_vdisk.platform.home import calling_owner
 from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.archive.documents import DiskFacts
 from portunix_vdisk.steps.archive.imports import Import, close_imports
-from portunix_vdisk.steps.archive.keys import WrongPassword
 from portunix_vdisk.steps.archive.layout import range_count
 from portunix_vdisk.steps.archive.mending import is_unreadable
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.storage import whole_path
 from portunix_vdisk.steps.archive.unpack import Finish, Prepare, Unpack
 from portunix_vdisk.steps.disk import Disk, DiskState
+from portunix_vdisk.steps.luks import MAGIC, is_encrypted
 from portunix_vdisk.steps.names import check_name
 from portunix_vdisk.steps.register import Register
 from portunix_vdisk.steps.step import Context, Json
@@ -113,6 +113,11 @@ def import_graph(session: Session, options: Mapping[str, str]) -> Graph:
     def register(ctx: Context) -> Json:
         # What was salvaged has not the content of the archive, so it must never pass for it.
         session.catalog.set_root(disk.uuid, salvaged(root) if damage() else root)
+        # An archive may come from anybody: what is in the partition tells better than what they say about it.
+        if task.partial.exists():
+            with ctx.platform.open_image(task.partial, disk.type, writable=False) as image:
+                if is_encrypted(image.read(disk.partition.start, len(MAGIC))):
+                    session.catalog.set_encrypted(disk.uuid)
         return Register(session.home.catalog, disk.uuid, disk.path, imported=True).run(ctx)
 
     def report(ctx: Context) -> Json:

@@ -14,6 +14,7 @@ from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.describe import disk_json, show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
 from portunix_vdisk.tasks.session import Session
+from portunix_vdisk.tasks.unlocking import disk_secret
 from portunix_vdisk.tasks.which import attachment_of, find_disk, must_be_ready, only_mounted_disk
 
 
@@ -43,12 +44,14 @@ def mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
         must_be_ready(disk)
         held = attachment_of(session, disk)
         if held is not None and held.problem:
-            RepairAttachment(disk.path, disk.type, disk.partition, disk.file_system).run(ctx)
+            secret = disk_secret(session, disk)
+            RepairAttachment(disk.path, disk.type, disk.partition, disk.file_system, secret).run(ctx)
             held = attachment_of(session, disk)
         if held is not None and held.mount_point is not None:
             _must_agree(disk, held, wanted, read_only, live)
         release_image(disk.path, ctx)
-        return AttachImage(disk.path, disk.type, disk.partition, read_only, live).run(ctx)
+        secret = disk_secret(session, disk)
+        return AttachImage(disk.path, disk.type, disk.partition, read_only, live, secret).run(ctx)
 
     def mount(ctx: Context) -> Json:
         held = attachment_of(session, disk)
@@ -89,7 +92,9 @@ def unmount_graph(session: Session, options: Mapping[str, str]) -> Graph:
                 f"{show_path(held.mount_point)} is busy: your shell's folder is on it", hint="cd away and unmount again"
             )
         if held is not None and held.problem:
-            RepairAttachment(disk.path, disk.type, disk.partition, disk.file_system).run(ctx)
+            # Nobody should need a password to put a disk away.
+            secret = None if disk.encrypted else b""
+            RepairAttachment(disk.path, disk.type, disk.partition, disk.file_system, secret).run(ctx)
         return UnmountImage(disk.path).run(ctx)
 
     def detach(ctx: Context) -> Json:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from portunix_vdisk.tasks.archive_operations import ARCHIVE_OPERATIONS
 from portunix_vdisk.tasks.parameters import (
-    DISK_ENCRYPTION,
     PASSWORD,
     SECRET_KINDS,
     Kind,
@@ -50,11 +49,13 @@ OPERATIONS: tuple[Operation, ...] = (
             later("fixed", "other image types", Kind.FLAG),
             later("allow-missing", "templates", Kind.FLAG),
             later("locked", "templates", Kind.FLAG),
-            *DISK_ENCRYPTION,
+            Parameter("encrypted", Kind.FLAG, "encrypt the disk (LUKS1); asks for a password"),
+            *PASSWORD,
         ),
         (
             "portunix vdisk create --name my-dev --size 20GB",
             "portunix vdisk create --name raw-dev --size 8GiB --type img --path /data/disks",
+            "portunix vdisk create --name safe --size 20GB --encrypted",
             "portunix vdisk create --name my-dev --abort",
         ),
     ),
@@ -89,7 +90,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Parameter("live", Kind.FLAG, "so that it can be exported while mounted (vhd always can); a little slower"),
             later("rootless", "mounting without root", Kind.FLAG),
             later("partition", "foreign images"),
-            *DISK_ENCRYPTION[1:],
+            *PASSWORD,
         ),
         (
             "portunix vdisk mount my-dev.vhd /mnt/dev",

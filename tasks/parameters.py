@@ -99,11 +99,3 @@ PASSWORD = _secret("password", "the password")
 """Of operations that open or make something encrypted."""
 NEW_PASSWORD = _secret("new-password", "the new password")
 """Of operations that change a password."""
-
-DISK_ENCRYPTION = (
-    later("encrypted", "encryption", Kind.FLAG),
-    later("password", "encryption", Kind.FLAG),
-    later("password-file", "encryption", Kind.PATH),
-    later("password-fd", "encryption"),
-)
-"""Of disks; not built yet."""

@@ -1,4 +1,4 @@
-"""Getting the keys of encrypted archives from their passwords."""
+"""Getting the keys of encrypted archives, and the passwords of encrypted disks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from portunix_vdisk.steps.archive.bases import base_chain
 from portunix_vdisk.steps.archive.keyring import add_key, forget_keys, has_key, key_of, set_new_password
 from portunix_vdisk.steps.archive.keys import MasterKey
 from portunix_vdisk.steps.archive.unlock import read_header, read_lock
+from portunix_vdisk.steps.disk import Disk
 from portunix_vdisk.tasks.describe import show_path
 from portunix_vdisk.tasks.session import Session
 
@@ -51,3 +52,11 @@ def set_password(session: Session, archive: Path, name: str = "password") -> Non
     """Ask for the password that an archive gets, twice where it is typed."""
     session.at_end(forget_keys)
     set_new_password(archive, session.password(f"the archive {show_path(archive.name)}", new=True, name=name))
+
+
+def disk_secret(session: Session, disk: Disk, *, new: bool = False) -> bytes:
+    """The password of a disk, asked for once in a session; empty for one that is not encrypted.
+
+    Raises ``Refused`` where nobody can be asked, ``BadUsage`` for one that cannot be.
+    """
+    return session.password(f"the disk {disk.name}", new=new) if disk.encrypted else b""

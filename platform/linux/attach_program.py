@@ -23,10 +23,12 @@ from portunix_vdisk.platform.linux.mount_point import Caller
 from portunix_vdisk.platform.linux.mounting import Mounting
 from portunix_vdisk.platform.linux.repair import repair
 from portunix_vdisk.platform.linux.snapshots import drop_snapshot, take_snapshot
+from portunix_vdisk.platform.memory import keep_memory_private
 from portunix_vdisk.platform.reports import report_of
 
 _HIGHEST_ID = 2**32 - 2
 _HIGHEST_OFFSET = 2**62
+_LONGEST_SECRET = 4096
 
 
 class _Parser(argparse.ArgumentParser):
@@ -89,6 +91,10 @@ def parser() -> argparse.ArgumentParser:
             added.add_argument("--socket", required=True, type=Path, help="absolute path of the server's Unix socket")
             added.add_argument("--writable", action="store_true", help="the server takes writes (default: read-only)")
             added.add_argument("--label", default="", type=_label, help="which state of the disk it is")
+        if verb in ("attach", "repair"):
+            added.add_argument("--encrypted", action="store_true", help="it is; its password is read from the input")
+        if verb == "repair":
+            added.add_argument("--locked", action="store_true", help="it is encrypted, and the password is not known")
         if verb == "attach":
             added.add_argument("--read-only", action="store_true", help="allow no writes")
             added.add_argument("--live", action="store_true", help="so that it can be exported while it is used")
@@ -128,9 +134,8 @@ def perform(mounting: Mounting, options: argparse.Namespace) -> dict[str, object
     match options.verb:
         case "attach":
             partition = Partition(options.start, options.length)
-            return plain(
-                mounting.attach(image, options.type, partition, read_only=options.read_only, live=options.live)
-            )
+            how = {"read_only": options.read_only, "live": options.live}
+            return plain(mounting.attach(image, options.type, partition, **how, secret=_secret(options)))
         case "attach-served":
             partition = Partition(options.start, options.length)
             how = {"writable": options.writable, "label": options.label}
@@ -149,8 +154,20 @@ def perform(mounting: Mounting, options: argparse.Namespace) -> dict[str, object
             drop_snapshot(mounting, image)
         case "repair":
             partition = Partition(options.start, options.length)
-            return {"lines": repair(mounting, image, options.type, partition, options.fs)}
+            secret = None if options.locked else _secret(options)
+            return {"lines": repair(mounting, image, options.type, partition, options.fs, secret)}
     return {}
+
+
+def _secret(options: argparse.Namespace) -> bytes:
+    """The password of an encrypted disk, all that there is to read; empty for another one. Raises ``BadUsage``."""
+    if not options.encrypted:
+        return b""
+    keep_memory_private()
+    secret = sys.stdin.buffer.read(_LONGEST_SECRET + 1)
+    if not 0 < len(secret) <= _LONGEST_SECRET:
+        raise BadUsage("the password has to be on standard input, and not longer than 4096 bytes")
+    return secret
 
 
 def plain(found: Attachment) -> dict[str, object]:

@@ -48,21 +48,29 @@ class Attaching:
     # attaching ----------------------------------------------------------------------------------------
 
     def attach(
-        self, image: Path, type: ImageType, partition: Partition, *, read_only: bool, live: bool = False
+        self,
+        image: Path,
+        type: ImageType,
+        partition: Partition,
+        *,
+        read_only: bool,
+        live: bool = False,
+        secret: bytes = b"",
     ) -> Attachment:
         """Show the partition as a block device; see :meth:`Platform.attach`."""
         with self.opened(image, read_only=read_only) as descriptor:
             status = os.fstat(descriptor)
             key = state.key_of(status)
             with self.locked(key, f"attach {display(str(image))}"):
-                # A VHD needs the daemon in any case.
-                live = live or type is not ImageType.IMG
+                # A VHD needs the daemon in any case, and so does what is encrypted.
+                live = live or type is not ImageType.IMG or bool(secret)
                 owner = self.caller.owner.uid
-                wanted = State(str(image), type, partition.start, partition.length, read_only, owner, live=live)
+                place = (partition.start, partition.length)
+                wanted = State(str(image), type, *place, read_only, owner, live=live, encrypted=bool(secret))
                 if not self._already(key, wanted):
                     self._clear_replaced(image, key)
                     self._examine(descriptor, type, partition, read_only=read_only)
-                    self._bring_up(descriptor, key, wanted)
+                    self._bring_up(descriptor, key, wanted, secret)
                 return self.present(key)
 
     def attach_served(
@@ -145,26 +153,28 @@ class Attaching:
             )
         refuse_if_open_elsewhere(descriptor, writing=not read_only)
 
-    def _bring_up(self, descriptor: int, key: str, wanted: State) -> None:
+    def _bring_up(self, descriptor: int, key: str, wanted: State, secret: bytes = b"") -> None:
         folder = self.root / key
         with ExitStack() as undo:
             undo.callback(self._clear_key, key)
             # Written before anything exists, so that whatever a crash leaves is known to be ours.
             state.write(folder, wanted)
-            offset, backing = wanted.start, descriptor
+            offset, length, backing = wanted.start, wanted.length, descriptor
             if not wanted.direct:
                 server = StorageDaemon(folder, self.commands)
                 if wanted.type in (state.SERVED, state.OVERLAY):
                     daemon = server.start_served(descriptor, wanted.partition, read_only=wanted.read_only)
                 else:
-                    type = ImageType(wanted.type)
-                    daemon = server.start(descriptor, type, wanted.partition, read_only=wanted.read_only)
+                    how = {"read_only": wanted.read_only}
+                    daemon = server.start(descriptor, ImageType(wanted.type), wanted.partition, **how, secret=secret)
                 wanted = replace(wanted, daemon_pid=daemon.pid, daemon_started=daemon.started)
                 state.write(folder, wanted)
                 mode = os.O_RDONLY if wanted.read_only else os.O_RDWR
                 offset, backing = 0, os.open(server.export, mode | os.O_CLOEXEC | os.O_NOFOLLOW)
                 undo.callback(os.close, backing)
-            bound = loop.bind(backing, offset, wanted.length, read_only=wanted.read_only)
+                # What is encrypted has a header before its content.
+                length = os.fstat(backing).st_size
+            bound = loop.bind(backing, offset, length, read_only=wanted.read_only)
             state.write(folder, replace(wanted, loop=bound.name))
             undo.pop_all()
             if backing != descriptor:
@@ -266,4 +276,4 @@ class Attaching:
 
 def _what(note: State) -> tuple[object, ...]:
     """What is shown, and how: two attachments that agree in it are the same to whoever uses them."""
-    return note.type, note.partition, note.read_only, note.label
+    return note.type, note.partition, note.read_only, note.label, note.encrypted

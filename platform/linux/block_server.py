@@ -34,8 +34,13 @@ _PATIENCE = 60.0
 
 
 @contextmanager
-def block_server(commands: Commands, image: Path, *, read_only: bool, format: str = "vpc") -> Iterator[NbdClient]:
+def block_server(
+    commands: Commands, image: Path | str, *, read_only: bool, format: str = "vpc", key: int | None = None
+) -> Iterator[NbdClient]:
     """The disk inside the VHD (or what QEMU calls ``format``) at ``image``, open for random access.
+
+    With ``key``, the reading end of a pipe that holds a secret, ``image`` are QEMU's options for something encrypted,
+    which name that secret ``key``.
 
     qemu-nbd passes no flush on (``cache=unsafe``): QEMU's VHD driver would sync the file for every 2 MiB block that it
     allocates, which halves the speed. The page cache is the same for everybody, so whoever writes syncs the image
@@ -49,9 +54,13 @@ def block_server(commands: Commands, image: Path, *, read_only: bool, format: st
     program = commands.need("qemu-nbd")
     listener, connection = _connected()
     with tempfile.TemporaryFile() as words:
-        arguments = [program, f"--format={format}", "--cache=unsafe", "--discard=unmap", "--shared=1"]
-        arguments += [*(["--read-only"] if read_only else []), "--", str(image.absolute())]
-        server = _Server(commands, arguments, listener, words)
+        kind = [f"--format={format}"]
+        if key is not None:
+            kind = [f"--object=secret,id=key,file=/dev/fd/{key}", "--image-opts"]
+        name = image if isinstance(image, str) else str(image.absolute())
+        arguments = [program, *kind, "--cache=unsafe", "--discard=unmap", "--shared=1"]
+        arguments += [*(["--read-only"] if read_only else []), "--", name]
+        server = _Server(commands, arguments, listener, words, () if key is None else (key,))
         try:
             client = NbdClient(connection)
         except Failed as error:
@@ -106,19 +115,33 @@ class _Server:
     nothing else lives exactly as long as it should.
     """
 
-    def __init__(self, commands: Commands, arguments: list[str], listener: socket.socket, stderr: IO[bytes]) -> None:
+    def __init__(
+        self,
+        commands: Commands,
+        arguments: list[str],
+        listener: socket.socket,
+        stderr: IO[bytes],
+        inherited: tuple[int, ...],
+    ) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: BaseException | None = None
         self._started = threading.Event()
         self._thread = threading.Thread(
-            target=self._serve, args=(commands, arguments, listener, stderr), name="qemu-nbd", daemon=True
+            target=self._serve, args=(commands, arguments, listener, stderr, inherited), name="qemu-nbd", daemon=True
         )
         self._thread.start()
         self._started.wait()
         if self._failure is not None:
             raise self._failure
 
-    def _serve(self, commands: Commands, arguments: list[str], listener: socket.socket, stderr: IO[bytes]) -> None:
+    def _serve(
+        self,
+        commands: Commands,
+        arguments: list[str],
+        listener: socket.socket,
+        stderr: IO[bytes],
+        inherited: tuple[int, ...],
+    ) -> None:
         try:
             with listener:
                 self._process = commands.start(
@@ -133,6 +156,7 @@ class _Server:
                     *arguments,
                     stdin=listener.fileno(),
                     stderr=stderr,
+                    pass_fds=inherited,
                 )
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for us
             self._failure = error

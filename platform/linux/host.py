@@ -22,6 +22,7 @@ _PROGRAMS = (
     ("qemu-storage-daemon", "attach vhd images, archives and overlays", _VHD_MOUNTING),
     ("fusermount3", "attach vhd images, archives and overlays through FUSE", _VHD_MOUNTING),
     ("mke2fs", "make ext4 filesystems", "no disk can be created; existing ones work"),
+    ("cryptsetup", "encrypt disks and change their passwords", "no encrypted disk can be created; existing ones work"),
     ("e2fsck", "check and repair ext4 filesystems", "damaged disks cannot be repaired"),
 )
 

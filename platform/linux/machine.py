@@ -29,6 +29,7 @@ from portunix_vdisk.platform.linux import (
     filesystems,
     host,
     images,
+    luks,
     media,
     overlays,
     snapshot_reader,
@@ -104,6 +105,20 @@ class LinuxPlatform:
         """See :class:`Platform`."""
         filesystems.make_filesystem(self._commands, path, fs, label=label, uuid=uuid, owner=owner)
 
+    # encryption ---------------------------------------------------------------------------------------
+
+    def make_encrypted(self, path: Path, secret: bytes) -> None:
+        """See :class:`Platform`."""
+        luks.make_header(self._commands, path, secret)
+
+    def open_encrypted(
+        self, path: Path, type: ImageType, partition: Partition, secret: bytes, *, writable: bool
+    ) -> AbstractContextManager[BlockImage]:
+        """See :class:`Platform`."""
+        if writable:
+            self._refuse_attached(path)
+        return luks.open_encrypted(self._commands, path, type, partition, secret, writable=writable)
+
     # mounting -----------------------------------------------------------------------------------------
 
     def attachments(self) -> Iterator[Attachment]:
@@ -118,14 +133,22 @@ class LinuxPlatform:
         return None if found is None else found.attachment()
 
     def attach(
-        self, image: Path, type: ImageType, partition: Partition, *, read_only: bool, live: bool = False
+        self,
+        image: Path,
+        type: ImageType,
+        partition: Partition,
+        *,
+        read_only: bool,
+        live: bool = False,
+        secret: bytes = b"",
     ) -> Attachment:
         """See :class:`Platform`."""
         image = image.absolute()
         if os.geteuid() == 0:
-            return _reported(lambda: self._root.attach(image, type, partition, read_only=read_only, live=live))
-        mode = [*(["--read-only"] if read_only else []), *(["--live"] if live else [])]
-        return attachment_of(self._verb("attach", image, f"--type={type}", *_place(partition), *mode))
+            how = {"read_only": read_only, "live": live}
+            return _reported(lambda: self._root.attach(image, type, partition, **how, secret=secret))
+        mode = [*(["--read-only"] if read_only else []), *(["--live"] if live else []), *_encrypted(secret)]
+        return attachment_of(self._verb("attach", image, f"--type={type}", *_place(partition), *mode, secret=secret))
 
     def attach_served(
         self, image: Path, partition: Partition, server: Sequence[str], *, label: str = "", secret: bytes = b""
@@ -200,16 +223,20 @@ class LinuxPlatform:
         elif facts.find(state.ROOT, image) is not None:
             self._verb("drop-snapshot", image)
 
-    def repair(self, image: Path, type: ImageType, partition: Partition, fs: FileSystemType) -> list[str]:
+    def repair(
+        self, image: Path, type: ImageType, partition: Partition, fs: FileSystemType, *, secret: bytes | None = b""
+    ) -> list[str]:
         """See :class:`Platform`."""
         image = image.absolute()
         if os.geteuid() == 0:
-            return _reported(lambda: repair(self._root, image, type, partition, fs))
-        lines = self._verb("repair", image, f"--type={type}", *_place(partition), f"--fs={fs}")["lines"]
+            return _reported(lambda: repair(self._root, image, type, partition, fs, secret))
+        mode = ["--locked"] if secret is None else _encrypted(secret)
+        words = (f"--type={type}", *_place(partition), f"--fs={fs}", *mode)
+        lines = self._verb("repair", image, *words, secret=secret or b"")["lines"]
         return [str(line) for line in lines] if isinstance(lines, list) else []
 
-    def _verb(self, verb: str, image: Path, *options: str) -> dict[str, object]:
-        return self._privilege.attach_program(verb, f"--image={image}", *options)
+    def _verb(self, verb: str, image: Path, *options: str, secret: bytes = b"") -> dict[str, object]:
+        return self._privilege.attach_program(verb, f"--image={image}", *options, secret=secret)
 
     # the host -----------------------------------------------------------------------------------------
 
@@ -243,3 +270,7 @@ def _reported(act: Callable[[], _Result]) -> _Result:
 
 def _place(partition: Partition) -> tuple[str, str]:
     return f"--start={partition.start}", f"--length={partition.length}"
+
+
+def _encrypted(secret: bytes) -> list[str]:
+    return ["--encrypted"] if secret else []

@@ -14,9 +14,17 @@ from portunix_vdisk.platform.linux.mounting import Mounting
 _FIXED, _UNCORRECTED = 1, 4
 
 
-def repair(mounting: Mounting, image: Path, type: ImageType, partition: Partition, fs: FileSystemType) -> list[str]:
+def repair(
+    mounting: Mounting,
+    image: Path,
+    type: ImageType,
+    partition: Partition,
+    fs: FileSystemType,
+    secret: bytes | None = b"",
+) -> list[str]:
     """Clear away what is left of an attachment, then check container and filesystem; says what was done.
 
+    ``secret`` opens an encrypted disk; None: it is not known, so the filesystem is not checked.
     Afterwards the image is not attached, unless its filesystem is damaged beyond automatic repair: then it stays
     attached for the person to look at.
 
@@ -35,7 +43,9 @@ def repair(mounting: Mounting, image: Path, type: ImageType, partition: Partitio
         done.append("cleared the old attachment away")
     if type is ImageType.VHD:
         done += _container(mounting, image)
-    attached = mounting.attach(image, type, partition, read_only=False)
+    if secret is None:
+        return [*done, "the filesystem was not checked: the disk is encrypted; the next mount does what it needs"]
+    attached = mounting.attach(image, type, partition, read_only=False, secret=secret)
     done += _filesystem(mounting, fs, attached.device)
     mounting.detach(image)
     return done

@@ -35,6 +35,7 @@ class State:
     ``mount_point`` is empty when not mounted. ``server_pid`` and ``server_started`` identify the process that reads the
     disk out of the file, for the types :data:`SERVED` and :data:`OVERLAY`, otherwise zero. ``live``: a storage daemon
     that takes commands stands between image and block device, so that the disk can be exported while it is used.
+    ``encrypted``: the partition is, and its plain content is shown.
     ``label``: which of several states of the file's disk is shown, in the words of who attached it.
     """
 
@@ -53,6 +54,7 @@ class State:
     server_started: int = 0
     live: bool = False
     label: str = ""
+    encrypted: bool = False
 
     @property
     def direct(self) -> bool:

@@ -15,14 +15,17 @@ from pathlib import Path
 
 from portunix_vdisk.platform.base import ImageType, Partition
 from portunix_vdisk.platform.commands import Commands
-from portunix_vdisk.platform.errors import Corrupt, Failed, Refused, ToolFailed
+from portunix_vdisk.platform.errors import Corrupt, Failed, Refused, ToolFailed, WrongPassword
 from portunix_vdisk.platform.linux import mounts
 from portunix_vdisk.platform.linux.processes import ProcessIdentity, arguments_of, end, identify, running
+from portunix_vdisk.platform.linux.secret_pipe import secret_pipe
 from portunix_vdisk.platform.qmp import QmpClient
 
-DISK, PARTITION = "disk", "partition"
-"""Names of the daemon's block devices: what the guest would see, and the part of it that is shown."""
-_DRIVER = {ImageType.VHD: "vpc"}
+DISK, PARTITION, PLAIN = "disk", "partition", "plain"
+"""Names of the daemon's block devices: what the guest would see, the part of it that is shown, and its plain content
+if that is encrypted."""
+DRIVER = {ImageType.VHD: "vpc"}
+"""What QEMU calls the container formats."""
 PATIENCE = 60.0
 """Seconds that a daemon has to write out what it holds and end."""
 
@@ -37,14 +40,19 @@ class StorageDaemon:
         self._lock = folder / "lock"
         self._commands = commands
 
-    def start(self, image: int, type: ImageType, partition: Partition, *, read_only: bool) -> ProcessIdentity:
+    def start(
+        self, image: int, type: ImageType, partition: Partition, *, read_only: bool, secret: bytes = b""
+    ) -> ProcessIdentity:
         """Show ``partition`` of the image open at descriptor ``image`` as the file :attr:`export`.
+
+        With a ``secret`` the partition is encrypted, and its plain content is shown.
 
         It takes commands at the socket :attr:`monitor`, in a folder for root alone.
 
         Raises:
             Refused: another program has the image open for writing.
             Corrupt: QEMU cannot make sense of the image.
+            WrongPassword: the secret opens nothing.
             Missing: qemu-storage-daemon or FUSE is not installed.
         """
         mode = "on" if read_only else "off"
@@ -53,10 +61,13 @@ class StorageDaemon:
         name = DISK if type is ImageType.IMG else "file"
         disk = [f"--blockdev=driver=file,node-name={name},filename=/proc/self/fd/{image},locking=on,{common}"]
         if type is not ImageType.IMG:
-            disk.append(f"--blockdev=driver={_DRIVER[type]},node-name={DISK},file={name},{common}")
+            disk.append(f"--blockdev=driver={DRIVER[type]},node-name={DISK},file={name},{common}")
         self.monitor.parent.mkdir(mode=0o700, exist_ok=True)
         disk += [f"--chardev=socket,id=monitor,path={self.monitor},server=on,wait=off", "--monitor=chardev=monitor"]
-        return self._start(disk, image, partition, common)
+        if not secret:
+            return self._start(disk, image, partition, common)
+        with secret_pipe(secret) as key:
+            return self._start(disk, image, partition, common, key)
 
     def start_served(self, connection: int, partition: Partition, *, read_only: bool) -> ProcessIdentity:
         """Show ``partition`` of the disk behind an open connection to an NBD server.
@@ -67,8 +78,17 @@ class StorageDaemon:
         disk = [f"--blockdev=driver=nbd,node-name={DISK},server.type=fd,server.str={connection},{common}"]
         return self._start(disk, connection, partition, common)
 
-    def _start(self, disk: Sequence[str], source: int, partition: Partition, common: str) -> ProcessIdentity:
+    def _start(
+        self, disk: Sequence[str], source: int, partition: Partition, common: str, key: int | None = None
+    ) -> ProcessIdentity:
         """Run the daemon with these options, which make a block device called :data:`DISK`."""
+        shown, unlocking, inherited = PARTITION, list[str](), [source]
+        if key is not None:
+            shown, inherited = PLAIN, [source, key]
+            unlocking = [
+                f"--object=secret,id=key,file=/dev/fd/{key}",
+                f"--blockdev=driver=luks,node-name={PLAIN},file={PARTITION},key-secret=key,{common}",
+            ]
         os.close(os.open(self.export, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -78,11 +98,12 @@ class StorageDaemon:
                 *disk,
                 f"--blockdev=driver=raw,node-name={PARTITION},file={DISK},offset={partition.start},"
                 f"size={partition.length},{common}",
-                f"--export=type=fuse,id=export,node-name={PARTITION},mountpoint={self.export},"
+                *unlocking,
+                f"--export=type=fuse,id=export,node-name={shown},mountpoint={self.export},"
                 f"writable={'off' if 'read-only=on' in common else 'on'},allow-other=off",
                 f"--pidfile={self._pid_file}",
                 "--daemonize",
-                pass_fds=(source, lock),
+                pass_fds=(*inherited, lock),
             )
         except BlockingIOError:
             raise Refused("another storage daemon already serves this image", state="nothing was changed") from None
@@ -176,6 +197,12 @@ class StorageDaemon:
 def explained(error: ToolFailed) -> Failed | Refused | Corrupt:
     """What a failure of a QEMU program means, where its message tells."""
     text = error.output
+    if "Invalid password, cannot unlock any keyslot" in text:
+        return WrongPassword(
+            "wrong password for the disk", state="nothing is attached, nothing was changed", hint="try again"
+        )
+    if "Volume is not in LUKS format" in text:
+        return Corrupt("the disk is not encrypted, or its LUKS header is destroyed", state="nothing was changed")
     if "lock" in text and "Failed to get" in text:
         return Refused(
             "the image file is in use by another program (a virtual machine, qemu-img, or another mount of it)",

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from portunix_vdisk.platform.errors import BadUsage, Corrupt, Missing
+from portunix_vdisk.platform.errors import BadUsage, Corrupt, Missing, WrongPassword
 
 SLOT_DOMAIN: Final = b"portunix-vdisk-archive/key-slot/1\0"
 """What is sealed here: it passes for nothing else, nor for anything of another program."""
@@ -41,10 +41,6 @@ MAX_PASSWORD: Final = 4096
 _MASTER_LENGTH: Final = 32
 _SLOT_SALT: Final = 16
 _NONCE: Final = 12
-
-
-class WrongPassword(Corrupt):
-    """The password opens nothing; exit code 5."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ import pytest
 from portunix_vdisk.platform.base import FileSystemType, ImageType, Owner, Partition
 from portunix_vdisk.platform.errors import Failed, Refused
 from portunix_vdisk.steps import database
-from portunix_vdisk.steps.catalog import SCHEMA, Catalog
+from portunix_vdisk.steps.catalog import Catalog
+from portunix_vdisk.steps.catalog_schema import SCHEMA
 from portunix_vdisk.steps.disk import Disk, DiskState
 
 
@@ -118,10 +119,28 @@ def test_an_older_catalog_is_migrated_with_its_content(catalog, path, monkeypatc
     opened = database.Database(path, newer)
     with opened.reading() as connection:
         assert connection.execute("SELECT name, note FROM disks").fetchall() == [("disk-0", None)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (newer.version,)
     opened.close()
     with pytest.raises(Refused):
         Catalog.open(path, create=True)
+
+
+def test_a_disk_of_the_first_version_is_not_encrypted(path):
+    first = replace(SCHEMA, migrations=SCHEMA.migrations[:1])
+    opened = database.Database(path, first)
+    opened.make()
+    with opened.transaction() as connection:
+        words = "uuid, name, path, type, size, file_system, state, created_at, partition_start, partition_length"
+        connection.execute(
+            f"INSERT INTO disks ({words}, owner_uid, owner_gid) VALUES "
+            "('u', 'old', x'2f6f', 'vhd', 9, 'ext4', 'ready', 'then', 1, 2, 3, 4)"
+        )
+    opened.close()
+    with Catalog.open(path, create=True) as catalog:
+        (old,) = catalog.all()
+        assert (old.name, old.encrypted) == ("old", False)
+        catalog.set_encrypted("u")
+        assert catalog.get("old") == replace(old, encrypted=True)
 
 
 def test_a_migration_that_fails_changes_nothing(catalog, path):

@@ -105,16 +105,13 @@ LATER = {
         'portunix vdisk create --name "team-standard" --size "25GB"'
     ),
     'portunix vdisk create --name "secure-project" --template go_development --encrypted --size "30GB"': (
-        'portunix vdisk create --name "secure-project" --size "30GB"'
-    ),
-    "portunix vdisk mount secure-project.vhd /mnt/secure --password": (
-        "portunix vdisk mount secure-project.vhd /mnt/secure"
+        'portunix vdisk create --name "secure-project" --encrypted --size "30GB"'
     ),
     "portunix vdisk install react typescript --target /mnt/client-a": "",
     "portunix vdisk install nodejs@18 typescript react webpack jest --target /mnt/team-env": "",
     'portunix vdisk snapshot --name "team-baseline"': "",
 }
-"""Lines that need templates, tools, snapshots or encrypted disks, and what is typed instead of them until then."""
+"""Lines that need templates, tools or snapshots, and what is typed instead of them until then."""
 
 
 @dataclass
@@ -259,15 +256,16 @@ def test_team_development_environment(person: Shell, other: Shell) -> None:
 
 @pytest.mark.full
 def test_contractor_working_on_sensitive_project(person: Shell, other: Shell) -> None:
-    person.secrets = {"new password for": "correct horse battery staple"}
+    disk = {"password for the disk": "many unrelated words of mine"}
+    person.secrets = {**disk, "new password for the archive": "correct horse battery staple"}
     person.follow(CONTRACTOR)
     delivered = person.folder / "client-delivery" / "secure-project.zip"
     content = delivered.read_bytes()
     assert b"secure-project" not in content and b"sensitive-project" not in content
-    other.secrets = {"password for": "correct horse, wrong battery"}
+    other.secrets = {"password for the archive": "correct horse, wrong battery"}
     code, shown = other.type("portunix vdisk import client-delivery/secure-project.zip")
     assert code == 5 and "wrong password" in shown
-    other.secrets = {"password for": "correct horse battery staple"}
+    other.secrets = {**disk, "password for the archive": "correct horse battery staple"}
     inside(other, "portunix vdisk import client-delivery/secure-project.zip")
     inside(other, "portunix vdisk mount secure-project.vhd /mnt/received")
     assert inside(other, "git -C /mnt/received/sensitive-project status --porcelain") == ""

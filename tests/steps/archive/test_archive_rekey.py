@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from portunix_vdisk.platform.errors import Refused
+from portunix_vdisk.platform.errors import Refused, WrongPassword
 from portunix_vdisk.steps.archive import commit, rekey
 from portunix_vdisk.steps.archive.commit import finish_update, next_of
 from portunix_vdisk.steps.archive.keyring import add_key, forget_keys, set_new_password
-from portunix_vdisk.steps.archive.keys import MasterKey, WrongPassword
+from portunix_vdisk.steps.archive.keys import MasterKey
 from portunix_vdisk.steps.archive.rekey import Rekey
 from portunix_vdisk.steps.archive.storage import ArchiveFile, volumes_of
 from portunix_vdisk.steps.archive.unlock import read_header, read_lock

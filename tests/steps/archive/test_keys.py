@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from portunix_vdisk.platform.errors import BadUsage, Corrupt, ExitCode
+from portunix_vdisk.platform.errors import BadUsage, Corrupt, ExitCode, WrongPassword
 from portunix_vdisk.steps.archive import keys
-from portunix_vdisk.steps.archive.keys import Argon2Parameters, KeySlot, MasterKey, WrongPassword
+from portunix_vdisk.steps.archive.keys import Argon2Parameters, KeySlot, MasterKey
 
 UUID = "5b0c7f1e-6a43-4d0e-9f57-0d4a3c1b2e99"
 OTHER = "5b0c7f1e-6a43-4d0e-9f57-0d4a3c1b2e98"
