@@ -28,6 +28,9 @@ _MODULES = {"ntfs": ("fuse",), "fat32": ("vfat", "nls_cp437", "nls_ascii", "nls_
     fs: (fs,) for fs in ("ext4", "xfs", "btrfs")
 }
 _PROGRAMS = {"ntfs": ("ntfs-3g",)}
+_CRYPT_MODULES = ("dm_crypt", "ecb", "cbc", "xts", "algif_skcipher")
+PASSWORD = b"correct horse battery staple"
+"""Of encrypted disks."""
 _POSIX = {"ext4", "xfs", "btrfs"}
 """Filesystems that keep owners, modes and links as they are here."""
 
@@ -41,18 +44,19 @@ class Cell:
 
     type: str
     fs: str
+    encrypted: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.type}-{self.fs}"
+        return f"{self.type}-{self.fs}" + "-luks" * self.encrypted
 
     @property
     def modules(self) -> tuple[str, ...]:
-        return _MODULES[self.fs]
+        return _MODULES[self.fs] + (_CRYPT_MODULES if self.encrypted else ())
 
     @property
     def programs(self) -> tuple[str, ...]:
-        return _PROGRAMS.get(self.fs, ())
+        return _PROGRAMS.get(self.fs, ()) + ("cryptsetup",) * self.encrypted
 
     @property
     def writable(self) -> bool:
@@ -66,17 +70,18 @@ class Cell:
         if self.fs not in _POSIX:
             for path in [*source.glob("* link"), *source.glob("caf*")]:
                 path.unlink()
-        options = () if self.fs == "ext4" else ("--fs", self.fs)
-        machine.vdisk(
-            "create", "--name", self.name, "--size", _SIZE.get(self.fs, "64MB"), "--type", self.type, *options
-        )
-        machine.vdisk("mount", self.name, self._mount_point)
+        (machine.folder / "password").write_bytes(PASSWORD + b"\n")
+        options = ["--size", _SIZE.get(self.fs, "64MB"), "--type", self.type]
+        options += [] if self.fs == "ext4" else ["--fs", self.fs]
+        options += ["--encrypted", *self._password] if self.encrypted else []
+        machine.vdisk("create", "--name", self.name, *options)
+        machine.vdisk("mount", self.name, self._mount_point, *self._password)
         machine.vdisk("sync", "--source", source, "--target", f"{self._mount_point}/app")
         return self._leave(machine)
 
     def look(self, machine: Machine) -> Facts:
         """What is on the disk now."""
-        machine.vdisk("mount", self.name, self._mount_point)
+        machine.vdisk("mount", self.name, self._mount_point, *self._password)
         return self._leave(machine)
 
     def drive(self, machine: Machine) -> Drive:
@@ -85,12 +90,16 @@ class Cell:
 
     def visit(self) -> str:
         """The line of a job that makes the guest look at all of it, and leave a file where it can."""
-        place = "disk" if self.type == "loop" else "1"
+        place = ("disk" if self.type == "loop" else "1") + ":password" * self.encrypted
         return f"visit {self.name} {place} {'rw' if self.writable else 'ro'} {_MOUNT[self.fs]}\n"
 
     def comparable(self, facts: Facts) -> Facts:
         """What of the facts this filesystem keeps."""
         return facts if self.fs in _POSIX else {name: fact.without_owner_and_time() for name, fact in facts.items()}
+
+    @property
+    def _password(self) -> list[str]:
+        return ["--password-file", "password"] if self.encrypted else []
 
     @property
     def _mount_point(self) -> str:
@@ -106,4 +115,4 @@ def cells() -> Iterator[Cell]:
     """Every kind of disk that can be made here."""
     for type in ImageType:
         for fs in FileSystemType:
-            yield Cell(str(type), str(fs))
+            yield from (Cell(str(type), str(fs), encrypted) for encrypted in (False, True))

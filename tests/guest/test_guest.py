@@ -11,10 +11,11 @@ from machine import Machine
 
 from portunix_vdisk.platform.base import Partition
 from portunix_vdisk.tests.guest.boot import boot
-from portunix_vdisk.tests.guest.cells import Cell, cells
+from portunix_vdisk.tests.guest.cells import PASSWORD, Cell, cells
 from portunix_vdisk.tests.guest.opinions import confirm
 from portunix_vdisk.tests.guest.seen import seen_there
 
+# Encrypted ones are for --full: the emulated processor takes ten seconds to find out that a password is right.
 QUICK = [Cell("vhd", "ext4"), Cell("img", "ext4")]
 TOGETHER = 12
 """Disks in one guest."""
@@ -33,6 +34,7 @@ def travel(machine: Machine, disks: Sequence[Cell]) -> None:
         "".join(cell.visit() for cell in disks),
         modules=[module for cell in disks for module in cell.modules],
         programs=sorted({program for cell in disks for program in cell.programs}),
+        files={"password": PASSWORD},
         timeout=60 + 30 * len(disks),
     )
     for cell in disks:
@@ -42,6 +44,8 @@ def travel(machine: Machine, disks: Sequence[Cell]) -> None:
         assert {name: after[name] for name in after.keys() - theirs.keys()} == before[cell], cell
         left = {name: fact.content for name, fact in theirs.items()}
         assert left == ({b"guest": None, b"guest/numbers": NUMBERS} if cell.writable else {}), cell
+        if cell.encrypted:
+            continue
         about = machine.vdisk("info", cell.name, "--json").result["disk"]
         confirm(Path(about["path"]), cell.type, cell.fs, Partition(**about["partition"]), after)
 
