@@ -5,27 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from portunix_vdisk.platform.kinds import FileSystemType as FileSystemType
+from portunix_vdisk.platform.kinds import ImageType as ImageType
+
 SECTOR = 512
 MIB = 1 << 20
-
-
-class ImageType(StrEnum):
-    """Container format of an image file; the value is also its file name extension."""
-
-    VHD = "vhd"
-    """Dynamic VHD (Microsoft "Virtual Hard Disk Image Format Specification" 1.0)."""
-    IMG = "img"
-    """Raw bytes with a partition table."""
-
-
-class FileSystemType(StrEnum):
-    """Filesystem inside the partition."""
-
-    EXT4 = "ext4"
 
 
 @dataclass(frozen=True, slots=True)

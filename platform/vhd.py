@@ -33,13 +33,15 @@ class VhdLayout:
     """What a VHD file says about itself, found to be consistent.
 
     ``size`` is that of the guest-visible disk; ``end`` is where the footer belongs; ``footer`` its 512 bytes;
-    ``footer_in_place`` is False when a writer was killed between a new block and the footer behind it.
+    ``footer_in_place`` is False when a writer was killed between a new block and the footer behind it;
+    ``fixed``: the file is the disk and a footer.
     """
 
     size: int
     end: int
     footer: bytes
     footer_in_place: bool
+    fixed: bool = False
 
 
 def inspect(descriptor: int) -> VhdLayout:
@@ -114,7 +116,7 @@ def _fixed(footer: bytes, length: int) -> VhdLayout:
     size = int(_FOOTER.unpack_from(footer)[9])
     if not 0 < size <= length - SECTOR:
         raise Corrupt(f"the VHD claims {size} bytes, but the file has only {length}: it is truncated")
-    return VhdLayout(size, length - SECTOR, footer, True)
+    return VhdLayout(size, length - SECTOR, footer, True, fixed=True)
 
 
 def _end_of_blocks(descriptor: int, header_at: int, size: int, length: int) -> int:

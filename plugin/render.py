@@ -37,6 +37,9 @@ def _colour(text: str, code: str, stream: TextIO) -> str:
     return f"\033[{code}m{text}\033[0m" if wanted else text
 
 
+_SYSTEMS = {"linux": "Linux", "windows": "Windows", "wsl2": "WSL2 (wsl --mount --vhd)", "macos": "macOS"}
+
+
 def _list(result: Object) -> list[str]:
     disks = result["disks"]
     if not disks:
@@ -65,7 +68,8 @@ def _info(result: Object) -> list[str]:
         ("name", disk["name"]),
         ("path", disk["path"]),
         ("size", f"{disk['size']} ({disk['size_bytes']} bytes), {show_size(disk['used_bytes'])} used on the host"),
-        ("type", disk["type"]),
+        ("type", disk["type"] + (", fixed" if disk["fixed"] else "")),
+        ("opens on", _opens_on(disk)),
         ("file system", f"{disk['file_system']}, {show_size(partition['length'])} from byte {partition['start']}"),
         ("state", _state(disk)),
         ("created", disk["created_at"]),
@@ -87,10 +91,11 @@ def _create(result: Object) -> list[str]:
     if not result["changed"]:
         return [f"{disk['name']} exists: {disk['path']}"]
     lines = [f"created {disk['name']}: {disk['size']} {disk['type']}, {disk['file_system']}, {disk['path']}"]
-    where = ["Linux"]
-    if disk["type"] == "vhd":
-        where.append("WSL2 (wsl --mount --vhd)")
-    return [*lines, f"opens on: {', '.join(where)}", f"next: portunix vdisk mount {disk['name']}"]
+    return [*lines, f"opens on: {_opens_on(disk)}", f"next: portunix vdisk mount {disk['name']}"]
+
+
+def _opens_on(disk: Object) -> str:
+    return ", ".join(_SYSTEMS[system] for system in disk["opens_on"])
 
 
 def _aborted(result: Object) -> list[str]:

@@ -5,24 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from portunix_vdisk.platform.base import MIB, ImageType
+from portunix_vdisk.platform.base import FileSystemType, ImageType
 from portunix_vdisk.platform.errors import BadUsage, NotFound, Refused
+from portunix_vdisk.platform.formats import cell
 from portunix_vdisk.steps.sizes import show_size
 from portunix_vdisk.steps.step import Context, Json
 
-SMALLEST = 16 * MIB
-"""Below this an ext4 filesystem with a journal makes no sense."""
-LARGEST = {ImageType.VHD: 2039 << 30, ImageType.IMG: 16 << 40}
-"""VHD: QEMU refuses 2040 GiB (the block table would not address it). Raw: what ext4 can hold with 4 KiB blocks."""
+SEE_FORMATS = "portunix vdisk formats shows what there is"
 
 
-def check_size(size: int, type: ImageType) -> None:
-    """Refuse a size that this image type cannot have. Raises ``BadUsage``."""
-    if size < SMALLEST:
-        raise BadUsage(f"{show_size(size)} is too small for a disk", hint=f"the smallest is {show_size(SMALLEST)}")
-    if size > LARGEST[type]:
+def check_size(size: int, type: ImageType, file_system: FileSystemType) -> None:
+    """Refuse a size that this image type with this filesystem cannot have. Raises ``BadUsage``."""
+    both = cell(type, file_system)
+    if both.refused:
+        raise BadUsage(f"there are no {type} images with {file_system}: {both.refused}", hint=SEE_FORMATS)
+    if size < both.smallest:
         raise BadUsage(
-            f"{show_size(size)} is too large for a {type} image", hint=f"the largest is {show_size(LARGEST[type])}"
+            f"{show_size(size)} is too small for a disk with {file_system}",
+            hint=f"the smallest is {show_size(both.smallest)}",
+        )
+    if size > both.largest:
+        raise BadUsage(
+            f"{show_size(size)} is too large for a {type} image with {file_system}",
+            hint=f"the largest is {show_size(both.largest)}",
         )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from typing import Final
 
-from portunix_vdisk.steps.crc32c import crc32c
+from portunix_vdisk.platform.crc32c import crc32c
 
 Read = Callable[[int, int], bytearray]
 """Bytes of the filesystem: offset and length."""

@@ -16,9 +16,6 @@ from uuid import UUID
 from portunix_vdisk.platform.base import MIB, SECTOR, Partition
 from portunix_vdisk.platform.errors import BadUsage, Corrupt, NotFound
 
-LINUX_DATA = "0fc63daf-8483-4772-8e79-3d69d8477de4"
-"""Partition type "Linux filesystem data"."""
-
 _SIGNATURE = b"EFI PART"
 _REVISION = 0x0001_0000
 # signature, revision, header size, header CRC, reserved, own LBA, other header's LBA, first and last usable LBA,

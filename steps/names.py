@@ -13,7 +13,7 @@ MAX_CHARACTERS = 64
 MAX_BYTES = 200
 """In UTF-8: ``NAME.qcow2.partial`` must fit into the 255 bytes of a file name."""
 
-IMAGE_EXTENSIONS = (".vhd", ".vhdx", ".img", ".qcow2", ".dmg")
+IMAGE_EXTENSIONS = (".vhd", ".vhdx", ".img", ".qcow2", ".dmg", ".loop")
 
 # Device names that Windows finds in every folder, whatever the extension.
 _WINDOWS_DEVICES = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])", re.IGNORECASE)

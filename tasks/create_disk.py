@@ -53,7 +53,7 @@ def create_graph(session: Session, options: Mapping[str, str]) -> Graph:
         return {"uuid": disk.uuid, "inode": list(inode or ()), "result": result}
 
     def partition(ctx: Context) -> Json:
-        return stamped(ctx, PartitionImage(partial, disk.type, disk.size, disk.uuid, name).run(ctx))
+        return stamped(ctx, PartitionImage(partial, disk.type, disk.size, disk.file_system, disk.uuid, name).run(ctx))
 
     def encrypt(ctx: Context) -> Json:
         secret = disk_secret(session, disk, new=True)
@@ -157,15 +157,15 @@ def undo_unfinished(session: Session, name: str) -> bool:
 
 def image_path(session: Session, name: str, type: ImageType, place: str | None) -> Path:
     """Where the image goes: a file, a folder (existing, or with a trailing slash), or the default folder."""
-    file_name = f"{name}.{type}"
+    file_name = f"{name}.{type.extension}"
     if place is None:
         session.home.make()
         return session.home.disks / file_name
     path = session.absolute(place)
     if place.endswith("/") or path.is_dir():
         return path / file_name
-    if path.suffix != f".{type}":
-        raise BadUsage(f"{place} is no folder, and not the name of a {type} image", hint=f"end it in .{type}")
+    if path.suffix != f".{type.extension}":
+        raise BadUsage(f"{place} is no folder, and not the name of a {type} image", hint=f"end it in .{type.extension}")
     return path
 
 
@@ -179,26 +179,34 @@ def refuse_occupied(path: Path) -> None:
 def _plan(session: Session, name: str, options: Mapping[str, str]) -> Disk:
     """The disk as it is known, or as it would be made. Raises for parameters that contradict what exists."""
     known = session.catalog.get(name)
-    type = _type(options.get("type"))
+    type = image_type(options.get("type"), fixed=options.get("fixed") == "true")
+    file_system = _file_system(options.get("fs"))
     size = parse_size(options["size"]) if "size" in options else None
     if known is not None:
-        _must_agree(known, size, type if "type" in options else None, options.get("path"), session)
+        _must_agree(
+            known,
+            size,
+            type if "type" in options or type is ImageType.VHD_FIXED else None,
+            file_system if "fs" in options else None,
+            options.get("path"),
+            session,
+        )
         if options.get("encrypted") == "true" and not known.encrypted:
             raise Refused(f"a disk called {name} exists already, and is not encrypted", state="nothing was changed")
         return known
     if size is None:
         raise BadUsage(f"how large shall {name} be?", hint=f"portunix vdisk create --name {name} --size 20GB")
-    check_size(size, type)
+    check_size(size, type, file_system)
     return Disk(
         name=name,
         uuid=str(uuid.uuid4()),
         path=image_path(session, name, type, options.get("path")),
         type=type,
         size=size,
-        file_system=FileSystemType.EXT4,
+        file_system=file_system,
         state=DiskState.CREATING,
         created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        partition=plan_partition(size),
+        partition=plan_partition(size, type),
         owner=calling_owner(),
         partial_inode=None,
         archive_uuid=None,
@@ -208,21 +216,41 @@ def _plan(session: Session, name: str, options: Mapping[str, str]) -> Disk:
     )
 
 
-def _type(text: str | None) -> ImageType:
-    if text in ("qcow2", "vhdx", "loop", "dmg"):
-        raise BadUsage(f"images of type {text}: not yet; they come with more image types", hint="use vhd or img")
+def image_type(text: str | None, *, fixed: bool = False) -> ImageType:
+    """The type that a person named. Raises ``BadUsage``."""
     try:
-        return ImageType(text or ImageType.VHD)
+        type = ImageType(text or ImageType.VHD)
     except ValueError:
-        raise BadUsage(f"{text} is no image type", hint="use vhd or img") from None
+        raise BadUsage(f"{text} is no image type", hint=f"one of: {', '.join(ImageType)}") from None
+    if not fixed:
+        return type
+    if type not in (ImageType.VHD, ImageType.VHD_FIXED):
+        raise BadUsage(f"there is no fixed {type}", hint="--fixed goes with --type vhd")
+    return ImageType.VHD_FIXED
 
 
-def _must_agree(known: Disk, size: int | None, type: ImageType | None, place: str | None, session: Session) -> None:
+def _file_system(text: str | None) -> FileSystemType:
+    try:
+        return FileSystemType(text or FileSystemType.EXT4)
+    except ValueError:
+        raise BadUsage(f"{text} is no filesystem", hint=f"one of: {', '.join(FileSystemType)}") from None
+
+
+def _must_agree(
+    known: Disk,
+    size: int | None,
+    type: ImageType | None,
+    file_system: FileSystemType | None,
+    place: str | None,
+    session: Session,
+) -> None:
     differences = []
     if size is not None and size != known.size:
         differences.append(f"its size is {show_size(known.size)}")
     if type is not None and type is not known.type:
         differences.append(f"its type is {known.type}")
+    if file_system is not None and file_system is not known.file_system:
+        differences.append(f"its filesystem is {known.file_system}")
     if place is not None and image_path(session, known.name, known.type, place) != known.path:
         differences.append(f"its image is {known.path}")
     if known.state is DiskState.IMPORTING:

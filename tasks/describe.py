@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from portunix_vdisk.platform.base import ImageType
+from portunix_vdisk.platform.formats import cell
 from portunix_vdisk.steps.disk import Disk, DiskState
 from portunix_vdisk.steps.sizes import show_size
 from portunix_vdisk.steps.step import Json
@@ -29,7 +31,7 @@ def disk_json(session: Session, disk: Disk) -> dict[str, Json]:
         "name": disk.name,
         "path": show_path(disk.path),
         "size": show_size(disk.size),
-        "type": str(disk.type),
+        "type": disk.type.extension,
         "mount_point": show_path(held.mount_point) if held and held.mount_point else None,
         "compressed": False,
         "encrypted": disk.encrypted,
@@ -37,7 +39,9 @@ def disk_json(session: Session, disk: Disk) -> dict[str, Json]:
         "uuid": disk.uuid,
         "size_bytes": disk.size,
         "used_bytes": used,
+        "fixed": disk.type is ImageType.VHD_FIXED,
         "file_system": str(disk.file_system),
+        "opens_on": [str(system) for system in cell(disk.type, disk.file_system).opens],
         "state": "missing" if missing else str(disk.state),
         "partition": {"start": disk.partition.start, "length": disk.partition.length},
         "device": held.device if held else None,

@@ -12,6 +12,7 @@ from typing import Final
 
 from portunix_vdisk.platform.base import FileSystemType, ImageType
 from portunix_vdisk.platform.errors import BadUsage, Corrupt, Failed, Incomplete, Refused, WrongPassword
+from portunix_vdisk.platform.formats import TYPES
 from portunix_vdisk.platform.home import calling_owner
 from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.archive.documents import DiskFacts
@@ -25,12 +26,14 @@ from portunix_vdisk.steps.disk import Disk, DiskState
 from portunix_vdisk.steps.luks import MAGIC, is_encrypted
 from portunix_vdisk.steps.names import check_name
 from portunix_vdisk.steps.register import Register
+from portunix_vdisk.steps.sizes import show_size
 from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.adapter import saved_values
 from portunix_vdisk.tasks.archives import bases_at, count_of
 from portunix_vdisk.tasks.create_disk import (
     declared,
     image_path,
+    image_type,
     is_ours,
     is_published,
     known_disk,
@@ -57,7 +60,7 @@ def import_graph(session: Session, options: Mapping[str, str]) -> Graph:
     name = options.get("name") or facts.name
     check_name(name)
     if "type" in options:
-        facts = replace(facts, type=_type(options["type"]))
+        facts = _as_type(facts, image_type(options["type"]))
     salvage = options.get("salvage") == "true"
     disk = _plan(session, name, facts, options.get("path"), archive, archive_uuid, root, salvage)
     task = Import(archive, durable.partial_of(disk.path), disk.type, generation, bases, salvage)
@@ -221,12 +224,22 @@ def disk_name_in(session: Session, options: Mapping[str, str]) -> str:
         return reader.index.disk.name
 
 
-def _type(text: str) -> ImageType:
-    try:
-        return ImageType(text)
-    except ValueError:
-        known = ", ".join(ImageType)
-        raise BadUsage(f"there is no image type {text!r}", hint=f"one of: {known}") from None
+def _as_type(facts: DiskFacts, type: ImageType) -> DiskFacts:
+    """The same disk in another container. Raises ``BadUsage`` where it would be another disk."""
+    has_table = facts.partition.start > 0
+    if has_table != type.partitioned:
+        raise BadUsage(
+            f"the archive holds a disk {'with' if has_table else 'without'} a partition table,"
+            f" and {type} images are {'without' if has_table else 'with'} one",
+            hint=f"import it as another type, such as {'img' if has_table else 'loop'}",
+        )
+    if facts.size > TYPES[type].largest:
+        raise BadUsage(
+            f"{TYPES[type].article} holds at most {show_size(TYPES[type].largest)},"
+            f" and the archive a disk of {show_size(facts.size)}",
+            hint="import it as another type; portunix vdisk formats shows what each holds",
+        )
+    return replace(facts, type=type)
 
 
 def _archive(session: Session, options: Mapping[str, str]) -> Path:

@@ -8,7 +8,7 @@ from portunix_vdisk.tasks.describe import disk_json
 from portunix_vdisk.tasks.session import Session
 
 _COMMANDS = """\
-doit create:NAME size=20GB [type=vhd|img] [path=…]   make a disk
+doit create:NAME size=20GB [type=…]  [path=…]   make a disk
 doit mount:NAME [mountpoint=…]                        mount it
 doit sync:NAME source=DIR target=DIR                  mirror a folder onto it
 doit unmount:NAME                                     unmount it

@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
         added.add_argument("--image", required=True, type=Path, help="absolute path of the image file")
         added.add_argument("--owner", type=_owner, metavar="UID:GID", help="who gets mount points that are made")
         if verb in ("attach", "repair"):
-            added.add_argument("--type", required=True, type=ImageType, help="vhd or img")
+            added.add_argument("--type", required=True, type=ImageType, help="vhd, qcow2, img …")
         if verb in ("attach", "repair", "attach-served"):
             added.add_argument("--start", required=True, type=_number, help="first byte of the partition on the disk")
             added.add_argument("--length", required=True, type=_number, help="bytes of the partition")

@@ -13,12 +13,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from portunix_vdisk.platform import vhd
 from portunix_vdisk.platform.base import SECTOR, Attachment, ImageType, Partition
 from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import BadUsage, Corrupt, Failed, NotFound, Refused
 from portunix_vdisk.platform.linux import loop, state
 from portunix_vdisk.platform.linux.cloning import remove_clone
+from portunix_vdisk.platform.linux.containers import disk_size
 from portunix_vdisk.platform.linux.facts import Facts, find, loops_on, observe
 from portunix_vdisk.platform.linux.image_locks import refuse_if_open_elsewhere
 from portunix_vdisk.platform.linux.mount_point import Caller, acting_as
@@ -62,8 +62,8 @@ class Attaching:
             status = os.fstat(descriptor)
             key = state.key_of(status)
             with self.locked(key, f"attach {display(str(image))}"):
-                # A VHD needs the daemon in any case, and so does what is encrypted.
-                live = live or type is not ImageType.IMG or bool(secret)
+                # A container needs the daemon in any case, and so does what is encrypted.
+                live = live or not type.raw or bool(secret)
                 owner = self.caller.owner.uid
                 place = (partition.start, partition.length)
                 wanted = State(str(image), type, *place, read_only, owner, live=live, encrypted=bool(secret))
@@ -136,7 +136,7 @@ class Attaching:
 
     def _examine(self, descriptor: int, type: ImageType, partition: Partition, *, read_only: bool) -> None:
         status = os.fstat(descriptor)
-        size = vhd.inspect(descriptor).size if type is ImageType.VHD else status.st_size
+        size = disk_size(descriptor, type)
         start, length = partition.start, partition.length
         if start < 0 or length <= 0 or start % SECTOR or length % SECTOR or start + length > size:
             raise Corrupt(

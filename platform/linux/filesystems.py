@@ -8,9 +8,9 @@ from pathlib import Path
 from portunix_vdisk.platform.base import MIB, FileSystemType, Owner
 from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.errors import BadUsage, Failed
+from portunix_vdisk.platform.formats import FILE_SYSTEMS
 
 LABEL_BYTES = 16
-_SMALLEST = 16 * MIB
 _JOURNAL = 64
 """MiB; larger ones only cost space in a disk that travels."""
 
@@ -18,15 +18,15 @@ _JOURNAL = 64
 def make_filesystem(commands: Commands, path: Path, fs: FileSystemType, *, label: str, uuid: str, owner: Owner) -> None:
     """Make a filesystem that fills the file; see :meth:`Platform.make_filesystem`. Labels are cut to 16 bytes.
 
-    Raises ``BadUsage`` below 16 MiB, ``ToolFailed``, ``Missing``.
+    Raises ``BadUsage`` for less than it needs, ``ToolFailed``, ``Missing``.
     """
     assert fs is FileSystemType.EXT4
     try:
         size = path.stat().st_size
     except OSError as error:
         raise Failed(f"cannot make a filesystem: {error.strerror}: {path}") from error
-    if size < _SMALLEST:
-        raise BadUsage(f"a filesystem needs at least 16 MiB, not {size} bytes")
+    if size < FILE_SYSTEMS[fs].smallest:
+        raise BadUsage(f"{fs} needs at least {FILE_SYSTEMS[fs].smallest // MIB} MiB, not {size} bytes")
     journal = min(_JOURNAL, size // MIB // 4)
     # lazy: zero tables and journal later, when mounted, else 135 MB of a 20 GB disk are written now. One flex group
     # for everything keeps metadata together and small; an inode for each 8 KiB, because there will be many files.

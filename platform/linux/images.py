@@ -3,100 +3,118 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from portunix_vdisk.platform import vhd
+from portunix_vdisk.platform import vhd, vhdx
 from portunix_vdisk.platform.base import MIB, SECTOR, BlockImage, Extent, ImageMap, ImageType
 from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import BadUsage, Corrupt, Failed, NotFound, ToolFailed
+from portunix_vdisk.platform.formats import TYPES
 from portunix_vdisk.platform.linux.block_server import block_server
+from portunix_vdisk.platform.linux.containers import disk_size, driver_of
 from portunix_vdisk.platform.linux.holes import data_of
 from portunix_vdisk.platform.linux.image_locks import refuse_if_open_elsewhere
+from portunix_vdisk.platform.linux.image_map import parse_map
 from portunix_vdisk.platform.linux.storage_daemon import explained
 from portunix_vdisk.platform.nbd import NbdClient
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
-_BLOCK = 2 * MIB
+_BLOCK = MIB
+"""No more than a block of any container, so that zeroing takes no room for one that was empty."""
+_OFTEN = 8 * MIB
+"""Bytes after which the server writes down the tables that it keeps in memory."""
+_CREATION = {
+    # Without force_size the size is rounded to what cylinders, heads and sectors can say.
+    ImageType.VHD: "subformat=dynamic,force_size=on",
+    ImageType.VHD_FIXED: "subformat=fixed,force_size=on",
+    # The default blocks of 16 MiB make three times the file for a tree of small files.
+    ImageType.VHDX: f"subformat=dynamic,block_size={vhdx.BLOCK}",
+    ImageType.QCOW2: "compat=1.1,cluster_size=64K",
+}
+"""Options of ``qemu-img create``."""
 
 
 def create_image(commands: Commands, path: Path, type: ImageType, size: int) -> None:
     """Create an empty image; see :meth:`Platform.create_image`. ``size`` is a multiple of 1 MiB."""
     if size <= 0 or size % MIB:
         raise BadUsage(f"the size of a disk is a multiple of 1 MiB, not {size} bytes")
-    if type is ImageType.VHD and size > vhd.LARGEST:
-        raise BadUsage("a VHD holds at most 2039 GiB", hint="choose a smaller size, or --type img")
+    largest = TYPES[type].largest
+    if size > largest:
+        raise BadUsage(
+            f"{TYPES[type].article} holds at most {largest >> 30} GiB", hint="choose a smaller size, or --type img"
+        )
+    driver = driver_of(type)
     with _reported(path, "cannot create"):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
-            if type is ImageType.IMG:
+            if driver == "raw":
                 os.ftruncate(descriptor, size)
         finally:
             os.close(descriptor)
-    if type is ImageType.VHD:
-        # Without force_size the size is rounded to what cylinders, heads and sectors can say.
-        options = "subformat=dynamic,force_size=on"
-        commands.run("qemu-img", "create", "-q", "-f", "vpc", "-o", options, path.absolute(), str(size))
+    if driver != "raw":
+        arguments = ("create", "-q", "-f", driver, "-o", _CREATION[type])
+        commands.run("qemu-img", *arguments, path.absolute(), str(size))
+    if driver != "raw" and type.raw:
+        # QEMU gives the first block a place, so that others see what kind of file it is; nobody needs that here.
+        with _reported(path, "cannot create"), _opened(path, os.O_RDWR) as descriptor:
+            _punch(descriptor, 0, size)
 
 
-def check_image(path: Path, type: ImageType) -> None:
+def check_image(commands: Commands, path: Path, type: ImageType) -> None:
     """Check the container; see :meth:`Platform.check_image`.
 
-    ``qemu-img check`` knows no checks for VHD, so footer, header and block table are checked here. A raw image has no
-    structures but its size.
+    ``qemu-img check`` knows no checks for VHD and few for VHDX, so their footer, headers and block tables are checked
+    here. A raw image has no structures but its size.
     """
     with _reported(path, "cannot check"), _opened(path, os.O_RDONLY) as descriptor:
-        if type is ImageType.VHD:
-            vhd.inspect(descriptor)
-        elif not (size := os.fstat(descriptor).st_size) or size % SECTOR:
+        if type is ImageType.VHDX:
+            vhdx.extents(descriptor)
+        elif not (size := disk_size(descriptor, type)) or size % SECTOR:
             raise Corrupt(f"{display(str(path))} has {size} bytes, which is no whole number of sectors")
+    if type is ImageType.QCOW2:
+        # 3: clusters that belong to nothing, which a killed writer leaves; they cost room and no data.
+        found = commands.run("qemu-img", "check", "-q", "-f", "qcow2", path.absolute(), accept=range(256))
+        if found.status not in (0, 3):
+            words = display(found.stderr + found.stdout).strip().splitlines()
+            raise Corrupt(
+                f"the image {display(str(path))} is damaged: {words[-1] if words else f'status {found.status}'}",
+                hint=f"copy it first, then: qemu-img check -r all {display(str(path))}",
+            )
 
 
 def map_image(commands: Commands, path: Path, type: ImageType) -> ImageMap:
     """Size and data extents; see :meth:`Platform.map_image`. Raises ``Corrupt`` for a map that makes no sense."""
     with _reported(path, "cannot read"), _opened(path, os.O_RDONLY) as descriptor:
+        size = disk_size(descriptor, type)
+        if type.raw:
+            return ImageMap(size, tuple(Extent(start, end - start, start) for start, end in data_of(descriptor, size)))
+        if type is ImageType.VHDX:
+            _replay(commands, descriptor, path)
+            return ImageMap(size, vhdx.extents(descriptor)[1])
         length = os.fstat(descriptor).st_size
-        if type is ImageType.IMG:
-            return ImageMap(
-                length, tuple(Extent(start, end - start, start) for start, end in data_of(descriptor, length))
-            )
-        vhd.inspect(descriptor)
     try:
-        output = commands.run("qemu-img", "map", "--output=json", "-f", "vpc", path.absolute())
+        output = commands.run("qemu-img", "map", "--output=json", "-f", driver_of(type), path.absolute())
     except ToolFailed as error:
         raise explained(error) from error
     return parse_map(output.stdout, length)
 
 
-def parse_map(text: bytes, length: int) -> ImageMap:
-    """The output of ``qemu-img map --output=json`` for an image file of ``length`` bytes, not trusted.
-
-    Raises ``Corrupt`` where extents overlap, leave gaps, or lie outside the file.
-    """
-    end = 0
-    extents: list[Extent] = []
-    try:
-        for entry in json.loads(text):
-            start, count = entry["start"], entry["length"]
-            if type(start) is not int or type(count) is not int or start != end or count <= 0:
-                raise ValueError(f"unexpected entry {entry}")
-            end = start + count
-            if entry["zero"] or not entry["data"]:
-                continue
-            offset = entry["offset"]
-            if type(offset) is not int or offset < 0 or offset + count > length:
-                raise ValueError(f"data outside the file: {entry}")
-            last = extents[-1] if extents else Extent(0, 0, 0)
-            if last.length and last.start + last.length == start and last.offset + last.length == offset:
-                extents[-1] = Extent(last.start, last.length + count, last.offset)
-            else:
-                extents.append(Extent(start, count, offset))
-    except (ValueError, LookupError, TypeError) as error:
-        raise Corrupt(f"the map of the image makes no sense: {error}") from error
-    return ImageMap(end, tuple(extents))
+def _replay(commands: Commands, descriptor: int, path: Path) -> None:
+    """Let QEMU finish what a killed writer of a VHDX had written down, but not done."""
+    if not vhdx.inspect(descriptor).log_pending:
+        return
+    refuse_if_open_elsewhere(descriptor, writing=True)
+    found = commands.run("qemu-img", "check", "-q", "-r", "all", "-f", "vhdx", path.absolute(), accept=range(256))
+    if vhdx.inspect(descriptor).log_pending:
+        words = display(found.stderr).strip().splitlines()
+        raise Corrupt(
+            f"the log of {display(str(path))} cannot be replayed: {words[-1] if words else 'QEMU does not say why'}",
+            state="the image was not changed",
+            hint="is the file writable? Else restore it from a copy or an export",
+        )
 
 
 @contextmanager
@@ -107,20 +125,24 @@ def open_image(commands: Commands, path: Path, type: ImageType, *, writable: boo
     growing meanwhile may then be refused as damaged; being killed harms nothing.
     """
     with _opened(path, os.O_RDWR if writable else os.O_RDONLY) as descriptor:
-        if type is ImageType.IMG:
+        size = disk_size(descriptor, type)
+        if type.raw:
             if writable:
                 refuse_if_open_elsewhere(descriptor, writing=True)
-            yield from _finished(RawImage(descriptor, path), writable=writable)
+            yield from _finished(RawImage(descriptor, path, size), writable=writable)
             return
-        layout = vhd.inspect(descriptor)
-        if writable and not layout.footer_in_place:
-            with _reported(path, "cannot restore the footer of"):
-                vhd.restore_footer(descriptor, layout)
-        with block_server(commands, path, read_only=not writable) as client:
-            yield from _finished(VhdImage(client, descriptor, path), writable=writable)
+        if type is ImageType.VHD and writable:
+            layout = vhd.inspect(descriptor)
+            if not layout.footer_in_place:
+                with _reported(path, "cannot restore the footer of"):
+                    vhd.restore_footer(descriptor, layout)
+        if type is ImageType.VHDX:
+            _replay(commands, descriptor, path)
+        with block_server(commands, path, read_only=not writable, format=driver_of(type)) as client:
+            yield from _finished(ServedImage(client, descriptor, path), writable=writable)
 
 
-def _finished(image: RawImage | VhdImage, *, writable: bool) -> Iterator[BlockImage]:
+def _finished(image: RawImage | ServedImage, *, writable: bool) -> Iterator[BlockImage]:
     yield image
     if writable:
         image.flush()
@@ -129,10 +151,10 @@ def _finished(image: RawImage | VhdImage, *, writable: bool) -> Iterator[BlockIm
 class RawImage:
     """A raw image: guest offsets are file offsets."""
 
-    def __init__(self, descriptor: int, path: Path) -> None:
+    def __init__(self, descriptor: int, path: Path, size: int) -> None:
         self._descriptor = descriptor
         self._path = path
-        self.size = os.fstat(descriptor).st_size
+        self.size = size
 
     def read(self, offset: int, length: int) -> bytes:
         """See :meth:`BlockImage.read`."""
@@ -172,8 +194,8 @@ class RawImage:
             os.fsync(self._descriptor)
 
 
-class VhdImage:
-    """The disk inside a VHD, through a private block server; ``descriptor`` is the image file, for syncing it."""
+class ServedImage:
+    """The disk inside a container, through a private block server; ``descriptor`` is the image file, for syncing it."""
 
     def __init__(self, client: NbdClient, descriptor: int, path: Path) -> None:
         self._client = client
@@ -181,12 +203,21 @@ class VhdImage:
         self._path = path
         self.size = client.size
         self.read = client.read
-        self.write = client.write
+        self._kept_back = 0
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """See :meth:`BlockImage.write`."""
+        self._client.write(offset, data)
+        self._kept_back += len(data)
+        if self._kept_back >= _OFTEN:
+            # Cheap, for nothing is synced; and whoever is killed finds that much less to do again.
+            self._kept_back = 0
+            self._client.flush()
 
     def zero(self, offset: int, length: int) -> None:
         """See :meth:`BlockImage.zero`. A block that reads as zeros already is left alone: it may be a hole.
 
-        The format has no way to give a block back, so one that holds data is filled with zeros.
+        VHD and VHDX have no way to give a block back, so one that holds data is filled with zeros.
         """
         end = offset + length
         while offset < end:
@@ -197,6 +228,8 @@ class VhdImage:
 
     def flush(self) -> None:
         """See :meth:`BlockImage.flush`."""
+        # The server hands over what it keeps in memory, such as the tables of a QCOW2, and syncs nothing itself.
+        self._client.flush()
         with _reported(self._path, "cannot write to"):
             os.fsync(self._descriptor)
 

@@ -15,8 +15,8 @@ from portunix_vdisk.platform.base import BlockImage, ImageType, Partition
 from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import BadUsage, Failed
 from portunix_vdisk.platform.linux.block_server import block_server
+from portunix_vdisk.platform.linux.containers import driver_of
 from portunix_vdisk.platform.linux.secret_pipe import secret_pipe
-from portunix_vdisk.platform.linux.storage_daemon import DRIVER
 from portunix_vdisk.platform.nbd import NbdClient
 
 _ITERATIONS = 600_000
@@ -80,7 +80,7 @@ def _below(path: Path, type: ImageType, partition: Partition) -> str:
     name = str(path).replace(",", ",,")
     return (
         f"file.driver=raw,file.offset={partition.start},file.size={partition.length},"
-        f"file.file.driver={DRIVER.get(type, 'raw')},file.file.file.driver=file,file.file.file.filename={name}"
+        f"file.file.driver={driver_of(type)},file.file.file.driver=file,file.file.file.filename={name}"
     )
 
 
@@ -88,6 +88,7 @@ class PlainImage:
     """The content of an encrypted partition, through a private block server; ``descriptor`` is the image file."""
 
     def __init__(self, client: NbdClient, descriptor: int) -> None:
+        self._client = client
         self._descriptor = descriptor
         self.size = client.size
         self.read = client.read
@@ -101,6 +102,8 @@ class PlainImage:
 
     def flush(self) -> None:
         """See :meth:`BlockImage.flush`."""
+        # The server hands over what it keeps in memory, such as the tables of a QCOW2, and syncs nothing itself.
+        self._client.flush()
         try:
             os.fsync(self._descriptor)
         except OSError as error:

@@ -80,7 +80,7 @@ class LinuxPlatform:
 
     def check_image(self, path: Path, type: ImageType) -> None:
         """See :class:`Platform`."""
-        images.check_image(path, type)
+        images.check_image(self._commands, path, type)
 
     def make_overlay(self, overlay: Path, size: int) -> None:
         """See :class:`Platform`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from portunix_vdisk.platform.base import Attachment, FileSystemType, ImageType
 from portunix_vdisk.platform.commands import display
 from portunix_vdisk.platform.errors import Corrupt, Failed, Missing, Refused
+from portunix_vdisk.platform.formats import TYPES
 from portunix_vdisk.platform.linux import mounts, state
 from portunix_vdisk.platform.linux.attaching import Attaching
 from portunix_vdisk.platform.linux.facts import Facts, observe
@@ -100,12 +101,12 @@ class Mounting(Attaching):
     def trim(self, image: Path) -> int:
         """Give the free blocks back to the host; see :meth:`Platform.trim`."""
         with self.held(image, "trim") as facts:
-            # QEMU's VHD driver ignores discards, although the kernel reports them as done.
-            if facts is None or facts.state is None or facts.problem:
+            # QEMU's drivers of VHD, VHDX and LUKS ignore discards, although the kernel reports them as done.
+            if facts is None or facts.state is None or facts.problem or facts.state.type == SERVED:
                 return 0
-            if facts.state.type not in (ImageType.IMG, OVERLAY):
+            if facts.state.type != OVERLAY and not TYPES[ImageType(facts.state.type)].trim:
                 return 0
-            if not facts.mounts or facts.state.read_only:
+            if not facts.mounts or facts.state.read_only or facts.state.encrypted:
                 return 0
             try:
                 return mounts.trim(facts.mounts[-1].point)

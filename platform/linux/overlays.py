@@ -25,9 +25,9 @@ from portunix_vdisk.platform.base import Extent, ImageType, OverlayMap
 from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import Corrupt, Failed, ToolFailed
 from portunix_vdisk.platform.linux.block_server import same_rights
+from portunix_vdisk.platform.linux.containers import driver_of
 from portunix_vdisk.platform.linux.storage_daemon import explained
 
-_DRIVERS = {ImageType.VHD: "vpc", ImageType.IMG: "raw"}
 _HEADER = struct.Struct(">4sI64xQ")
 """Magic, version; at byte 72 the incompatible features: bit 0 says that the file was not closed in order."""
 _MAGIC = b"QFI\xfb"
@@ -56,7 +56,7 @@ def served(commands: Commands, overlay: Path, image: Path, type: ImageType) -> I
     """
     disk = (
         f"driver=qcow2,file.driver=file,file.filename={_quoted(overlay)},"
-        f"backing.driver={_DRIVERS[type]},backing.read-only=on,"
+        f"backing.driver={driver_of(type)},backing.read-only=on,"
         f"backing.file.driver=file,backing.file.filename={_quoted(image)}"
     )
     folder = Path(tempfile.mkdtemp(prefix="portunix-vdisk-"))

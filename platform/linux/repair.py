@@ -8,6 +8,7 @@ from portunix_vdisk.platform import vhd
 from portunix_vdisk.platform.base import FileSystemType, ImageType, Partition
 from portunix_vdisk.platform.commands import display
 from portunix_vdisk.platform.errors import Corrupt
+from portunix_vdisk.platform.linux.containers import disk_size, driver_of
 from portunix_vdisk.platform.linux.facts import find
 from portunix_vdisk.platform.linux.mounting import Mounting
 
@@ -43,6 +44,8 @@ def repair(
         done.append("cleared the old attachment away")
     if type is ImageType.VHD:
         done += _container(mounting, image)
+    elif not type.raw:
+        done += _checked(mounting, image, type)
     if secret is None:
         return [*done, "the filesystem was not checked: the disk is encrypted; the next mount does what it needs"]
     attached = mounting.attach(image, type, partition, read_only=False, secret=secret)
@@ -58,6 +61,23 @@ def _container(mounting: Mounting, image: Path) -> list[str]:
             return ["checked the structures of the image: sound"]
         vhd.restore_footer(descriptor, layout)
         return ["checked the structures of the image: wrote its last sector again"]
+
+
+def _checked(mounting: Mounting, image: Path, type: ImageType) -> list[str]:
+    """Let QEMU replay its log and free what a killed writer had taken and not used."""
+    with mounting.opened(image, read_only=False) as descriptor:
+        disk_size(descriptor, type)
+        words = ("check", "-q", "-r", "all" if type is ImageType.VHDX else "leaks", "-f", driver_of(type))
+        name = f"/proc/self/fd/{descriptor}"
+        output = mounting.commands.run("qemu-img", *words, name, accept=range(256), pass_fds=(descriptor,))
+    said = display(output.stderr + output.stdout).strip().splitlines()
+    if output.status:
+        raise Corrupt(
+            f"the image is damaged: {said[-1] if said else f'qemu-img check ended with status {output.status}'}",
+            state="nothing was removed from it",
+            hint=f"copy the image file first, then: qemu-img check -r all {display(str(image))}",
+        )
+    return ["checked the structures of the image: sound"]
 
 
 def _filesystem(mounting: Mounting, fs: FileSystemType, device: str) -> list[str]:

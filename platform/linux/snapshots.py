@@ -10,21 +10,23 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from portunix_vdisk.platform import vhd
+from portunix_vdisk.platform import vhd, vhdx
 from portunix_vdisk.platform.base import ImageType, Snapshot
 from portunix_vdisk.platform.commands import display
 from portunix_vdisk.platform.errors import Refused
 from portunix_vdisk.platform.linux import state
 from portunix_vdisk.platform.linux.cloning import clone_of, clone_whole, remove_clone, try_to_clone
+from portunix_vdisk.platform.linux.containers import GROWING, disk_size
 from portunix_vdisk.platform.linux.facts import Facts, observe
 from portunix_vdisk.platform.linux.fleece_file import fleece_file
 from portunix_vdisk.platform.linux.fleecing import Fleecing
 from portunix_vdisk.platform.linux.freezing import freezable, settle, thaw_left
 from portunix_vdisk.platform.linux.holes import data_of
+from portunix_vdisk.platform.linux.image_map import map_served
 from portunix_vdisk.platform.linux.mount_point import Caller, acting_as
 from portunix_vdisk.platform.linux.mounting import Mounting
 from portunix_vdisk.platform.linux.state import State
@@ -81,7 +83,7 @@ def drop_snapshot(mounting: Mounting, image: Path) -> None:
 
 def _fleeced(mounting: Mounting, facts: Facts, note: State, image: int, rooms: Sequence[Path]) -> Snapshot:
     type = ImageType(note.type)
-    size = os.fstat(image).st_size if type is ImageType.IMG else vhd.inspect(image).size
+    size = disk_size(image, type)
     entry = facts.mounts[-1]
     with (
         StorageDaemon(facts.folder, mounting.commands).talk() as monitor,
@@ -95,11 +97,11 @@ def _fleeced(mounting: Mounting, facts: Facts, note: State, image: int, rooms: S
                 settle(entry.point)
                 filesystem.freeze()
                 fleecing.begin()
-                # Of a raw image now: what is discarded later is in the fleece, and in the image no more.
-                extents = _data(image, size, _QUICK) if type is ImageType.IMG else None
+                # Now, where blocks may go: what is discarded later is in the fleece, and in the image no more.
+                extents = None if type in GROWING else _data_now(mounting, image, type, size)
                 waited = filesystem.thaw()
             # A dynamic VHD only grows: what it has now is all that it had then, and maybe more.
-            extents = vhd.data_of(image) if extents is None else extents
+            extents = _grown(image, type) if extents is None else extents
             fleecing.show(_socket(mounting.caller, facts.folder))
             _give(mounting.caller, facts.folder)
         except BaseException:
@@ -107,6 +109,31 @@ def _fleeced(mounting: Mounting, facts: Facts, note: State, image: int, rooms: S
                 fleecing.dissolve()
             raise
     return Snapshot(str(uuid.uuid4()), size, extents, _socket_path(facts.folder), served=True, waited=waited)
+
+
+def _data_now(mounting: Mounting, image: int, type: ImageType, size: int) -> tuple[tuple[int, int], ...]:
+    """Where an image has data that is held still."""
+    if type.raw:
+        return _data(image, size, _QUICK)
+    found = map_served(mounting.commands, image, type)
+    return _joined((one.start, one.start + one.length) for one in found.extents)
+
+
+def _grown(image: int, type: ImageType) -> tuple[tuple[int, int], ...]:
+    """Where an image has data whose tables only ever grow."""
+    if type is ImageType.VHD:
+        return vhd.data_of(image)
+    return _joined((one.start, one.start + one.length) for one in vhdx.extents(image)[1])
+
+
+def _joined(runs: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    found: list[tuple[int, int]] = []
+    for start, end in runs:
+        if found and start - found[-1][1] < _GAP:
+            found[-1] = found[-1][0], end
+        else:
+            found.append((start, end))
+    return tuple(found)
 
 
 def _socket_path(folder: Path) -> Path:
@@ -163,7 +190,7 @@ def _cloned(mounting: Mounting, facts: Facts, note: State, image: int) -> Snapsh
             filesystem.freeze()
             clone_whole(image, clone)
             waited = filesystem.thaw()
-        size = os.fstat(clone).st_size
+        size = disk_size(clone, ImageType(note.type))
         return Snapshot(str(uuid.uuid4()), size, _data(clone, size), path, served=False, waited=waited)
     except BaseException:
         remove_clone(caller, Path(note.image))

@@ -59,7 +59,7 @@ class State:
     @property
     def direct(self) -> bool:
         """Whether the loop device lies on the image file itself, with no storage daemon between."""
-        return self.type == ImageType.IMG and not self.live
+        return self.type not in (SERVED, OVERLAY) and ImageType(self.type).raw and not self.live
 
     @property
     def partition(self) -> Partition:

@@ -17,6 +17,7 @@ from portunix_vdisk.platform.base import ImageType, Partition
 from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.errors import Corrupt, Failed, Refused, ToolFailed, WrongPassword
 from portunix_vdisk.platform.linux import mounts
+from portunix_vdisk.platform.linux.containers import driver_of
 from portunix_vdisk.platform.linux.processes import ProcessIdentity, arguments_of, end, identify, running
 from portunix_vdisk.platform.linux.secret_pipe import secret_pipe
 from portunix_vdisk.platform.qmp import QmpClient
@@ -24,8 +25,6 @@ from portunix_vdisk.platform.qmp import QmpClient
 DISK, PARTITION, PLAIN = "disk", "partition", "plain"
 """Names of the daemon's block devices: what the guest would see, the part of it that is shown, and its plain content
 if that is encrypted."""
-DRIVER = {ImageType.VHD: "vpc"}
-"""What QEMU calls the container formats."""
 PATIENCE = 60.0
 """Seconds that a daemon has to write out what it holds and end."""
 
@@ -58,10 +57,11 @@ class StorageDaemon:
         mode = "on" if read_only else "off"
         common = f"read-only={mode},discard=unmap"
         # The image goes by descriptor: a path could mean another file by the time the daemon opens it.
-        name = DISK if type is ImageType.IMG else "file"
+        driver = driver_of(type)
+        name = DISK if driver == "raw" else "file"
         disk = [f"--blockdev=driver=file,node-name={name},filename=/proc/self/fd/{image},locking=on,{common}"]
-        if type is not ImageType.IMG:
-            disk.append(f"--blockdev=driver={DRIVER[type]},node-name={DISK},file={name},{common}")
+        if driver != "raw":
+            disk.append(f"--blockdev=driver={driver},node-name={DISK},file={name},{common}")
         self.monitor.parent.mkdir(mode=0o700, exist_ok=True)
         disk += [f"--chardev=socket,id=monitor,path={self.monitor},server=on,wait=off", "--monitor=chardev=monitor"]
         if not secret:

@@ -12,9 +12,9 @@ from typing import Final
 
 from portunix_vdisk.platform.base import BlockImage, ImageMap
 from portunix_vdisk.platform.errors import Refused, VdiskError
+from portunix_vdisk.platform.formats import TYPES
 from portunix_vdisk.steps.archive.pipeline import Pipeline
 from portunix_vdisk.steps.compact.survey import (
-    GRAIN,
     LEAST_GAIN,
     Compaction,
     Survey,
@@ -77,7 +77,7 @@ class PrepareCopy:
             there = ctx.platform.map_image(partial, self.task.type)
         except VdiskError:
             return -1
-        if there.size != found.map.size or superfluous(there, found.kept, GRAIN[self.task.type]) >= LEAST_GAIN:
+        if there.size != found.map.size or superfluous(there, found.kept, TYPES[self.task.type].grain) >= LEAST_GAIN:
             return -1
         return sum(extent.length for extent in there.extents)
 

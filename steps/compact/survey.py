@@ -12,11 +12,10 @@ from typing import Final
 
 from portunix_vdisk.platform.base import FileSystemType, ImageMap, ImageType, Partition, Platform
 from portunix_vdisk.platform.errors import Failed, VdiskError
+from portunix_vdisk.platform.formats import TYPES
 from portunix_vdisk.steps.free_space import Runs, common, find_used
 from portunix_vdisk.steps.source import ImageSource
 
-GRAIN: Final = {ImageType.VHD: 2 << 20, ImageType.IMG: 4096}
-"""Bytes that an image has room for or has not: the blocks of a dynamic VHD, those of a sparse file."""
 LEAST_GAIN: Final = 4 << 20
 LEAST_SHARE: Final = 256
 """A gain of less than LEAST_GAIN bytes, or one part in LEAST_SHARE, is not worth writing everything anew."""
@@ -68,7 +67,7 @@ def survey(task: Compaction, platform: Platform) -> Survey:
     with closing(ImageSource(task.image, image)) as source:
         used = find_used(source, task.partition, task.file_system)
         kept = list(common(source.extents, used))
-        grain = GRAIN[task.type]
+        grain = TYPES[task.type].grain
         gain = (cells(source.extents, grain) - cells(kept, grain)) * grain
     return Survey(image, used, kept, sum(end - start for start, end in kept), gain)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kinds import EACH, MORE, USUAL
 
 from portunix_vdisk.platform.base import FileSystemType, ImageType, Owner
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
@@ -56,7 +57,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[ImageType, bytes
     owner = Owner(0, 0)
     platform.make_filesystem(scratch, FileSystemType.EXT4, label="test", uuid=str(uuid.uuid4()), owner=owner)
     made = {}
-    for type in ImageType:
+    for type in (*USUAL, *MORE):
         image = folder / f"disk.{type}"
         platform.create_image(image, type, SIZE)
         with platform.open_image(image, type, writable=True) as disk:
@@ -67,7 +68,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[ImageType, bytes
     return made
 
 
-@pytest.fixture(params=list(ImageType))
+@pytest.fixture(params=EACH)
 def disk(
     request: pytest.FixtureRequest, platform: LinuxPlatform, originals: dict[ImageType, bytes], tmp_path: Path
 ) -> Disk:

@@ -108,7 +108,7 @@ def test_attachments_of_others_are_refused(disk: Disk, image: Path, folder: Path
         ("format",),
         ("attach",),
         ("attach", "--image=relative", "--type=img", *PLACE),
-        ("attach", "--image=/x", "--type=qcow2", *PLACE),
+        ("attach", "--image=/x", "--type=floppy", *PLACE),
         ("attach", "--image=/x", "--type=img", "--start=1e3", "--length=5"),
         ("attach", "--image=/x", "--type=img", "--start=-512", "--length=512"),
         ("attach", "--image=/x", "--type=img", "--start=\u0663", "--length=512"),

@@ -57,7 +57,7 @@ def test_each_verb_again_changes_nothing(disk: Disk, tmp_path: Path) -> None:
     assert platform.attachment(disk.image) is None
     first = platform.attach(disk.image, disk.type, PARTITION, read_only=False)
     assert (first.image, first.mount_point, first.read_only, first.problem) == (disk.image, None, False, "")
-    assert (first.daemon_pid is not None) == (disk.type is ImageType.VHD)
+    assert (first.daemon_pid is None) == disk.type.raw
     assert platform.attach(disk.image, disk.type, PARTITION, read_only=False) == first
     second = platform.mount(disk.image, FileSystemType.EXT4, point)
     assert (second.device, second.mount_point, second.mount_point_made) == (first.device, point, True)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from kinds import USUAL
 
 from portunix_vdisk.platform.base import ImageType
 from portunix_vdisk.platform.errors import Corrupt, Refused, VdiskError
@@ -77,7 +78,7 @@ def crash(disk: Disk, folder: Path, where: str, when: str, times: int) -> int:
 
 
 VERBS = ["attach", "detach", "repair"]
-EACH = [(type, *point) for point in POINTS for type in ImageType]
+EACH = [(type, *point) for point in POINTS for type in USUAL]
 # Three verbs after each of the points take a minute; one of them each, in turn, is enough for every day.
 CASES = [
     pytest.param(*case, verb, marks=() if (number - place) % 3 == 0 else pytest.mark.full)

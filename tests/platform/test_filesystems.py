@@ -26,5 +26,5 @@ def test_filesystem_parameters(platform: LinuxPlatform, tmp_path: Path) -> None:
         assert "User:  1234   Group:   567" in root
         assert file.stat().st_size == size
     with pytest.raises(BadUsage):
-        os.truncate(file, 15 * MIB)
+        os.truncate(file, 13 * MIB)
         platform.make_filesystem(file, FileSystemType.EXT4, label="", uuid=uuid, owner=Owner(0, 0))

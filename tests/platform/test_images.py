@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kinds import MORE, USUAL
 
 from portunix_vdisk.platform.base import MIB, Extent, ImageType
 from portunix_vdisk.platform.errors import BadUsage, Corrupt, Failed, NotFound, Refused
-from portunix_vdisk.platform.linux.images import parse_map
+from portunix_vdisk.platform.linux.image_map import parse_map
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
 
-BOTH = pytest.mark.parametrize("type", list(ImageType))
+BOTH = pytest.mark.parametrize("type", [*USUAL, *MORE])
 
 
 def make(platform: LinuxPlatform, folder: Path, type: ImageType, size: int = 24 * MIB) -> Path:
@@ -44,10 +45,9 @@ def test_a_new_image_has_exactly_its_size_and_no_data(
 
 @BOTH
 def test_create_replaces_what_is_there(platform: LinuxPlatform, tmp_path: Path, type: ImageType) -> None:
-    image = tmp_path / "new"
-    image.write_bytes(b"x" * (3 * MIB))
-    platform.create_image(image, type, 4 * MIB)
-    assert platform.map_image(image, type).extents == ()
+    (tmp_path / "new").write_bytes(b"x" * (3 * MIB))
+    platform.create_image(tmp_path / "new", type, 4 * MIB)
+    assert platform.map_image(tmp_path / "new", type).extents == ()
 
 
 @BOTH

@@ -44,6 +44,8 @@ DISK = {
     "size_bytes": 20_000_538_624,
     "used_bytes": 4_400_000,
     "file_system": "ext4",
+    "fixed": False,
+    "opens_on": ["linux", "wsl2"],
     "state": "ready",
     "partition": {"start": 1 << 20, "length": 19_998_441_472},
     "device": None,

@@ -20,8 +20,8 @@ from trees import facts, grow
 
 from portunix_vdisk.platform.base import Extent, ImageMap, ImageType, Partition
 from portunix_vdisk.platform.commands import Commands
+from portunix_vdisk.platform.crc32c import crc32c
 from portunix_vdisk.platform.linux.images import map_image
-from portunix_vdisk.steps.crc32c import crc32c
 from portunix_vdisk.steps.ext4 import Doubt
 from portunix_vdisk.steps.free_space import _Free, _ones, common, find_used, used_extents
 from portunix_vdisk.steps.source import ImageSource

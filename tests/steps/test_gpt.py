@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from portunix_vdisk.platform.base import Partition
 from portunix_vdisk.platform.errors import BadUsage, Corrupt, NotFound, VdiskError
-from portunix_vdisk.steps.gpt import LINUX_DATA, build_gpt, parse_gpt
+from portunix_vdisk.platform.formats import LINUX_DATA
+from portunix_vdisk.steps.gpt import build_gpt, parse_gpt
 
 MIB = 1 << 20
 DISK = "11111111-2222-3333-4444-555566667777"

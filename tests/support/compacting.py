@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from blocks import check_filesystem, difference_in_use, fill, free_extents, raw_of
+from kinds import EACH, FORMAT
 from silent import Silent
 
 from portunix_vdisk.platform.base import FileSystemType, ImageType, Owner, Partition
@@ -74,7 +75,7 @@ class Fixture:
         LinuxPlatform().check_image(self.image, self.type)
         with raw_of(original) as expected:
             fill(expected, free_extents(expected, PARTITION), b"\0")
-            format = {"vhd": "vpc", "img": "raw"}[self.type]
+            format = FORMAT[self.type.extension]
             command = ["qemu-img", "compare", "-f", "raw", "-F", format, expected, self.image]
             done = subprocess.run(command, check=False, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout
@@ -107,14 +108,22 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[ImageType, Path]
             (point / f"gone {number}").unlink()
     finally:
         subprocess.run(["umount", point], check=True)
-    vhd = folder / "disk.vhd"
-    options = ["-o", "subformat=dynamic,force_size=on"]
-    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "vpc", *options, raw, vhd], check=True)
-    return {ImageType.IMG: raw, ImageType.VHD: vhd}
+    made = {ImageType.IMG: raw}
+    options = {
+        ImageType.VHD: "subformat=dynamic,force_size=on",
+        ImageType.VHD_FIXED: "subformat=fixed,force_size=on",
+        ImageType.VHDX: "block_size=1M",
+        ImageType.QCOW2: "compat=1.1",
+    }
+    for type, option in options.items():
+        made[type] = folder / f"{type}.{type.extension}"
+        command = ["qemu-img", "convert", "-f", "raw", "-O", FORMAT[type.extension], "-o", option, raw, made[type]]
+        subprocess.run(command, check=True)
+    return made
 
 
 def placed(folder: Path, original: Path, type: ImageType) -> Fixture:
-    image = folder / f"my-dev.{type}"
+    image = folder / f"my-dev.{type.extension}"
     subprocess.run(["cp", "--sparse=always", original, image], check=True)
     image.chmod(0o640)
     catalog = folder / "catalog.db"
@@ -136,7 +145,7 @@ def placed(folder: Path, original: Path, type: ImageType) -> Fixture:
     return Fixture(image, type, catalog)
 
 
-@pytest.fixture(params=list(ImageType))
+@pytest.fixture(params=EACH)
 def disk(request: pytest.FixtureRequest, originals: dict[ImageType, Path], tmp_path: Path) -> Fixture:
     return placed(tmp_path, originals[request.param], request.param)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from blocks import check_filesystem
+from kinds import FORMAT
 from silent import Silent
 from trees import facts
 
@@ -136,10 +137,10 @@ def original(folder: Path, type: ImageType, grow_tree: Any) -> Original:
     with mounted(raw, folder / "point") as point:
         subprocess.run(["cp", "-a", f"{source}/.", point], check=True)
     image = raw
-    if type is ImageType.VHD:
-        image = folder / "disk.vhd"
+    if type is not ImageType.IMG:
+        image = folder / f"disk.{type.extension}"
         LinuxPlatform().create_image(image, type, SIZE)
-        command = ["qemu-img", "convert", "-n", "-f", "raw", "-O", "vpc", raw, image]
+        command = ["qemu-img", "convert", "-n", "-f", "raw", "-O", FORMAT[type.extension], raw, image]
         subprocess.run(command, check=True)
         raw.unlink()
     return Original(image, type, expected, (temporary,))

@@ -14,7 +14,7 @@ from script import Script
 from store import bases
 
 from portunix_vdisk.platform.base import FileIdentity, Partition
-from portunix_vdisk.steps.crc32c import crc32c
+from portunix_vdisk.platform.crc32c import crc32c
 from portunix_vdisk.steps.ext4 import Doubt
 from portunix_vdisk.steps.ext4_files import files_on
 from portunix_vdisk.steps.free_space import find_used

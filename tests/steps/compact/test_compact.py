@@ -153,7 +153,7 @@ def test_killed_changed_continued_gives_the_new_state(disk: Fixture, tmp_path: P
     with LinuxPlatform().open_image(disk.image, disk.type, writable=True) as image:
         image.write(SIZE - 6, b"BEHIND")
         image.zero(place, 4096)
-    changed = tmp_path / f"changed.{disk.type}"
+    changed = tmp_path / f"changed.{disk.type.extension}"
     shutil.copyfile(disk.image, changed)
     disk.compact()
     assert difference_in_use(changed, disk.image, PARTITION) is None

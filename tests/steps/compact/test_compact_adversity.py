@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from blocks import free_extents, raw_of
 from compacting import MIB, PARTITION, SIZE, UUID, Fixture, placed
+from kinds import EACH, FORMAT
 from silent import Silent
 
 from portunix_vdisk.platform.base import ImageType
@@ -83,7 +84,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", place], check=True)
 
 
-@pytest.mark.parametrize("type", list(ImageType))
+@pytest.mark.parametrize("type", EACH)
 def test_a_full_host_loses_nothing(type: ImageType, small: Path, originals: dict[ImageType, Path]) -> None:
     disk = placed(small, originals[type], type)
     before = disk.digest()
@@ -111,7 +112,7 @@ def test_what_must_not_be_replaced_is_refused(disk: Fixture, tmp_path: Path) -> 
     with pytest.raises(Refused, match="in the way"):
         disk.compact()
     disk.task.partial.unlink()
-    format = {"vhd": "vpc", "img": "raw"}[disk.type]
+    format = FORMAT[disk.type.extension]
     machine = subprocess.Popen(
         ["qemu-io", "-f", format, disk.image], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kinds import EACH, USUAL
 from silent import Silent
 
 from portunix_vdisk.platform.base import ImageType
@@ -52,7 +53,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Original]:
     assert found == [] and made.print() == before
 
 
-@pytest.mark.parametrize("disk", list(ImageType), indirect=True)
+@pytest.mark.parametrize("disk", EACH, indirect=True)
 def test_the_copy_is_sound_and_has_nothing_of_what_was_left_out(disk: Original, tmp_path: Path) -> None:
     cleaned, left = disk.copy()
     assert disk.leftovers() == []
@@ -169,7 +170,7 @@ def test_whatever_a_kill_leaves_the_next_run_takes_away(disk: Original, tmp_path
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("disk", list(ImageType), indirect=True)
+@pytest.mark.parametrize("disk", USUAL, indirect=True)
 def test_kills_at_any_moment(disk: Original, tmp_path: Path) -> None:
     """Some of them at the same disk one after the other, each finding what the ones before left."""
     before, dice, hits = disk.print(), random.Random(7), 0
