@@ -10,6 +10,7 @@ from typing import Protocol
 
 from portunix_vdisk.platform.kinds import FileSystemType as FileSystemType
 from portunix_vdisk.platform.kinds import ImageType as ImageType
+from portunix_vdisk.platform.luks_headers import LuksHeaders
 
 SECTOR = 512
 MIB = 1 << 20
@@ -170,6 +171,9 @@ class Platform(Protocol):
     def open_image(self, path: Path, type: ImageType, *, writable: bool) -> AbstractContextManager[BlockImage]:
         """Open the guest-visible disk; on leaving the context everything is flushed and released."""
 
+    def peek(self, path: Path, type: ImageType, offset: int, length: int) -> bytes:
+        """Bytes of the guest-visible disk, also of one that is in use: then of what does not change meanwhile."""
+
     def check_image(self, path: Path, type: ImageType) -> None:
         """Check the container's own structures; raises ``Corrupt``."""
 
@@ -186,11 +190,9 @@ class Platform(Protocol):
 
     # encryption ---------------------------------------------------------------------------------------
 
-    def make_encrypted(self, path: Path, secret: bytes) -> None:
-        """Write a new LUKS1 header, with one key slot that ``secret`` opens, into the sparse file at ``path``.
-
-        The file is as large as the partition that the header is for. Raises ``BadUsage`` for what is no UTF-8 text.
-        """
+    @property
+    def luks(self) -> LuksHeaders:
+        """Headers of encrypted partitions, in plain files."""
 
     def open_encrypted(
         self, path: Path, type: ImageType, partition: Partition, secret: bytes, *, writable: bool

@@ -30,7 +30,7 @@ class EncryptPartition:
         try:
             with self.scratch.open("xb") as file:
                 file.truncate(self.partition.length)
-            ctx.platform.make_encrypted(self.scratch, self.secret)
+            ctx.platform.luks.make(self.scratch, self.secret)
             with self.scratch.open("rb") as made:
                 payload = parse_luks(made.read(HEADER_BYTES)).payload
                 made.seek(0)

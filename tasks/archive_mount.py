@@ -6,7 +6,7 @@ What is up to date is read off the system. The archive plays the part of the ima
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,8 +14,10 @@ from portunix_vdisk.platform.base import Attachment, FileSystemType
 from portunix_vdisk.platform.errors import Missing, NotFound, Refused, VdiskError
 from portunix_vdisk.steps.archive.bases import base_chain
 from portunix_vdisk.steps.archive.documents import DiskFacts
+from portunix_vdisk.steps.archive.random_access import disk_of
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.attaching import AttachServed, DetachImage, MountImage, UnmountImage
+from portunix_vdisk.steps.luks import MAGIC, is_encrypted
 from portunix_vdisk.steps.names import suggest_name
 from portunix_vdisk.steps.sizes import show_size
 from portunix_vdisk.steps.step import Context, Json
@@ -63,6 +65,7 @@ def archive_mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
                 state="nothing was changed",
                 hint="portunix vdisk archive unmount it first",
             )
+        _refuse_encrypted(archive, generation, bases, disk)
         server = command_of(archive, generation, bases, session.home)
         return AttachServed(archive, disk.partition, server, label, keys_of(base_chain(archive, bases))).run(ctx)
 
@@ -202,6 +205,18 @@ def _only_mounted_archive(session: Session) -> Attachment:
         names = ", ".join(show_path(held.mount_point or held.image) for held in mounted)
         raise Refused(f"several archives are mounted: {names}", hint="name the one you mean")
     return mounted[0]
+
+
+def _refuse_encrypted(archive: Path, generation: int, bases: Sequence[Path], disk: DiskFacts) -> None:
+    """Refuse a disk that was archived encrypted. Raises ``Refused``, and what reading the archive raises."""
+    with ArchiveReader(archive, generation, bases=bases) as reader, disk_of(reader) as content:
+        start = content.read(disk.partition.start, len(MAGIC))
+    if is_encrypted(start):
+        raise Refused(
+            f"{disk.name} was encrypted when it was archived, and is so in {show_path(archive)}",
+            state="nothing was changed",
+            hint=f"portunix vdisk import {show_path(archive)}, then mount the disk",
+        )
 
 
 def _file_system(disk: DiskFacts) -> FileSystemType:

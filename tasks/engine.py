@@ -33,6 +33,7 @@ from portunix_vdisk.tasks.delete_disk import delete_graph
 from portunix_vdisk.tasks.export_disk import export_graph
 from portunix_vdisk.tasks.graph import Graph
 from portunix_vdisk.tasks.import_archive import disk_name_in, import_graph
+from portunix_vdisk.tasks.key_slots import luks_backup_graph, passwd_graph
 from portunix_vdisk.tasks.mount_disk import mount_graph
 from portunix_vdisk.tasks.operations import SECRET_KINDS, Operation, operation
 from portunix_vdisk.tasks.passwords import check_secrets
@@ -48,6 +49,8 @@ GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "export": export_graph,
     "import": import_graph,
     "delete": delete_graph,
+    "passwd": passwd_graph,
+    "luks-backup": luks_backup_graph,
     "verify": verify_graph,
     "archive prune": prune_graph,
     "archive rekey": rekey_graph,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from portunix_vdisk.tasks.archive_operations import ARCHIVE_OPERATIONS
 from portunix_vdisk.tasks.parameters import (
+    NEW_PASSWORD,
     PASSWORD,
     SECRET_KINDS,
     Kind,
@@ -194,6 +195,32 @@ OPERATIONS: tuple[Operation, ...] = (
         ("portunix vdisk delete my-dev", "portunix vdisk delete my-dev --yes"),
     ),
     Operation(
+        "passwd",
+        "change the password of an encrypted disk, add one or remove one; its content is not written again",
+        (
+            disk_parameter("name or image file of the disk"),
+            Parameter("add", Kind.FLAG, "let the new password open the disk as well (eight at most)"),
+            Parameter("remove", Kind.FLAG, "let the password no longer open the disk; never the last one"),
+            *PASSWORD,
+            *NEW_PASSWORD,
+        ),
+        (
+            "portunix vdisk passwd my-dev",
+            "portunix vdisk passwd my-dev --add",
+            "portunix vdisk passwd my-dev --password-file old --new-password-file new",
+            "portunix vdisk passwd my-dev --remove --password-file old",
+        ),
+    ),
+    Operation(
+        "luks-backup",
+        "copy the header of an encrypted disk: without it, nobody can open the disk",
+        (
+            disk_parameter("name or image file of the disk"),
+            Parameter("output", Kind.PATH, "file to make", positional=True, required=True, metavar="FILE"),
+        ),
+        ("portunix vdisk luks-backup my-dev /media/usb/my-dev.luks",),
+    ),
+    Operation(
         "doctor",
         "report which host tools and privileges are there, and what works without them",
         (Parameter("fix", Kind.FLAG, "install what is missing"),),
@@ -216,7 +243,6 @@ LATER_OPERATIONS: dict[str, str] = {
     "check": "more image types",
     "clone": "more image types",
     "formats": "more image types",
-    "passwd": "encryption",
     "repair": "robust mounts",
 }
 """Operations that are specified but not built yet, and the feature that brings each."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from portunix_vdisk.steps.step import Json
 from portunix_vdisk.tasks.describe import disk_json, show_path
+from portunix_vdisk.tasks.key_slots import encryption_json
 from portunix_vdisk.tasks.session import Session
 from portunix_vdisk.tasks.which import find_disk
 
@@ -22,7 +23,7 @@ def info(session: Session, options: Mapping[str, str]) -> Json:
         {"output": show_path(export.output), "finished_at": export.finished_at, "root": export.root}
         for export in session.catalog.exports(disk.uuid)
     ]
-    return {"disk": disk_json(session, disk), "exports": exports}
+    return {"disk": disk_json(session, disk), "encryption": encryption_json(session, disk), "exports": exports}
 
 
 def doctor(session: Session, options: Mapping[str, str]) -> Json:

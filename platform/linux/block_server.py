@@ -39,8 +39,8 @@ def block_server(
 ) -> Iterator[NbdClient]:
     """The disk inside the VHD (or what QEMU calls ``format``) at ``image``, open for random access.
 
-    With ``key``, the reading end of a pipe that holds a secret, ``image`` are QEMU's options for something encrypted,
-    which name that secret ``key``.
+    An ``image`` that is text are QEMU's options for what is shown; ``key`` is the reading end of a pipe that holds a
+    secret, which these options call ``key``.
 
     qemu-nbd passes no flush on (``cache=unsafe``): QEMU's VHD driver would sync the file for every 2 MiB block that it
     allocates, which halves the speed. The page cache is the same for everybody, so whoever writes syncs the image
@@ -54,9 +54,9 @@ def block_server(
     program = commands.need("qemu-nbd")
     listener, connection = _connected()
     with tempfile.TemporaryFile() as words:
-        kind = [f"--format={format}"]
+        kind = ["--image-opts"] if isinstance(image, str) else [f"--format={format}"]
         if key is not None:
-            kind = [f"--object=secret,id=key,file=/dev/fd/{key}", "--image-opts"]
+            kind.append(f"--object=secret,id=key,file=/dev/fd/{key}")
         name = image if isinstance(image, str) else str(image.absolute())
         arguments = [program, *kind, "--cache=unsafe", "--discard=unmap", "--shared=1"]
         arguments += [*(["--read-only"] if read_only else []), "--", name]

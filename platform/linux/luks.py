@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from portunix_vdisk.platform.base import BlockImage, ImageType, Partition
@@ -24,6 +25,7 @@ _ITERATIONS = 600_000
 second of this machine can do: measuring takes longer than using it, and another machine may be much slower. A wrong
 password is known as such after eight times that, where every slot is in use."""
 
+_SLOWNESS = ("--pbkdf-force-iterations", str(_ITERATIONS))
 _PASSPHRASE = 2
 """cryptsetup(8): exit status for "no permission (bad passphrase)"."""
 
@@ -37,20 +39,6 @@ def check_disk_password(secret: bytes) -> None:
     if not fine:
         # QEMU's crypto/secret_common.c; a disk that only some machines can open is worth nothing.
         raise BadUsage("the password of a disk has to be text in UTF-8", state="nothing was changed")
-
-
-def make_header(commands: Commands, path: Path, secret: bytes) -> None:
-    """Write a LUKS1 header into the file at ``path``, as large as the partition; see :meth:`Platform.make_encrypted`.
-
-    Raises ``BadUsage``, ``Missing``, ``ToolFailed``.
-    """
-    check_disk_password(secret)
-    with secret_pipe(secret) as key:
-        commands.run(
-            "cryptsetup", "luksFormat", "--batch-mode", "--type", "luks1", "--cipher", "aes-xts-plain64",
-            "--key-size", "512", "--hash", "sha256", "--pbkdf-force-iterations", str(_ITERATIONS),
-            "--key-file", f"/dev/fd/{key}", path.absolute(), pass_fds=(key,),
-        )  # fmt: skip
 
 
 @contextmanager
@@ -84,6 +72,15 @@ def _below(path: Path, type: ImageType, partition: Partition) -> str:
     )
 
 
+def peek(commands: Commands, path: Path, type: ImageType, offset: int, length: int) -> bytes:
+    """Bytes of the disk inside an image that may be in use; see :meth:`Platform.peek`."""
+    name = str(path.absolute()).replace(",", ",,")
+    shared = "force-share=on,read-only=on"
+    source = f"driver={driver_of(type)},{shared},file.driver=file,file.filename={name}"
+    with block_server(commands, source, read_only=True) as client:
+        return client.read(offset, length)
+
+
 class PlainImage:
     """The content of an encrypted partition, through a private block server; ``descriptor`` is the image file."""
 
@@ -110,8 +107,39 @@ class PlainImage:
             raise Failed(f"the image cannot be written: {error.strerror}") from error
 
 
-def opens(commands: Commands, header: Path, secret: bytes) -> bool:
-    """Whether a password opens one of the slots of the header in a file. Raises ``Missing``, ``ToolFailed``."""
-    with secret_pipe(secret) as key:
-        words = ("open", "--test-passphrase", "--type", "luks1", "--key-file", f"/dev/fd/{key}", header.absolute())
-        return commands.run("cryptsetup", *words, accept=(0, _PASSPHRASE), pass_fds=(key,)).status == 0
+@dataclass(frozen=True, slots=True)
+class Headers:
+    """Headers in plain files, by cryptsetup; see :class:`LuksHeaders`."""
+
+    commands: Commands
+
+    def make(self, path: Path, secret: bytes) -> None:
+        """See :meth:`LuksHeaders.make`."""
+        check_disk_password(secret)
+        with secret_pipe(secret) as key:
+            self.commands.run(
+                "cryptsetup", "luksFormat", "--batch-mode", "--type", "luks1", "--cipher", "aes-xts-plain64",
+                "--key-size", "512", "--hash", "sha256", *_SLOWNESS, "--key-file", f"/dev/fd/{key}",
+                path.absolute(), pass_fds=(key,),
+            )  # fmt: skip
+
+    def opens(self, path: Path, secret: bytes) -> bool:
+        """See :meth:`LuksHeaders.opens`."""
+        with secret_pipe(secret) as key:
+            words = ("open", "--test-passphrase", "--type", "luks1", "--key-file", f"/dev/fd/{key}", path.absolute())
+            return self.commands.run("cryptsetup", *words, accept=(0, _PASSPHRASE), pass_fds=(key,)).status == 0
+
+    def add(self, path: Path, secret: bytes, new: bytes) -> None:
+        """See :meth:`LuksHeaders.add`."""
+        check_disk_password(new)
+        with secret_pipe(secret) as key, secret_pipe(new) as other:
+            self.commands.run(
+                "cryptsetup", "luksAddKey", "--batch-mode", *_SLOWNESS, "--key-file", f"/dev/fd/{key}",
+                path.absolute(), f"/dev/fd/{other}", pass_fds=(key, other),
+            )  # fmt: skip
+
+    def remove(self, path: Path, secret: bytes) -> None:
+        """See :meth:`LuksHeaders.remove`."""
+        with secret_pipe(secret) as key:
+            words = ("luksRemoveKey", "--batch-mode", path.absolute(), f"/dev/fd/{key}")
+            self.commands.run("cryptsetup", *words, pass_fds=(key,))

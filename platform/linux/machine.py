@@ -55,6 +55,7 @@ class LinuxPlatform:
     def __init__(self, ask: Callable[[str], str] | None = None) -> None:
         self._commands = Commands()
         self._privilege = Privilege(self._commands, ask)
+        self.luks = luks.Headers(self._commands)
         self._root = Mounting(Caller(calling_owner(), restricted=False), self._commands)
 
     def hold_in_children(self, descriptor: int) -> AbstractContextManager[None]:
@@ -77,6 +78,10 @@ class LinuxPlatform:
         if writable:
             self._refuse_attached(path)
         return images.open_image(self._commands, path, type, writable=writable)
+
+    def peek(self, path: Path, type: ImageType, offset: int, length: int) -> bytes:
+        """See :class:`Platform`."""
+        return luks.peek(self._commands, path, type, offset, length)
 
     def check_image(self, path: Path, type: ImageType) -> None:
         """See :class:`Platform`."""
@@ -106,10 +111,6 @@ class LinuxPlatform:
         filesystems.make_filesystem(self._commands, path, fs, label=label, uuid=uuid, owner=owner)
 
     # encryption ---------------------------------------------------------------------------------------
-
-    def make_encrypted(self, path: Path, secret: bytes) -> None:
-        """See :class:`Platform`."""
-        luks.make_header(self._commands, path, secret)
 
     def open_encrypted(
         self, path: Path, type: ImageType, partition: Partition, secret: bytes, *, writable: bool

@@ -26,7 +26,18 @@ UUID = "12345678-1234-1234-1234-123456789abc"
 EXPORT = {"output": "/x.zip", "finished_at": "2025-01-01T00:00:00+00:00", "root": "ab" * 32}
 RESULTS: dict[str, Any] = {
     "list": {"disks": [DISK]},
-    "info": {"disk": DISK, "exports": [EXPORT]},
+    "info": {
+        "disk": DISK | {"encrypted": True},
+        "encryption": {
+            "format": "LUKS1",
+            "cipher": "aes-xts-plain64",
+            "key_bits": 512,
+            "hash": "sha256",
+            "uuid": UUID,
+            "slots": [0, 2],
+        },
+        "exports": [EXPORT],
+    },
     "create": {"disk": DISK, "changed": True},
     "mount": {"disk": DISK | {"mount_point": "/mnt/dev", "device": "/dev/loop0"}, "changed": True},
     "unmount": {"disk": DISK, "changed": False},
@@ -113,6 +124,8 @@ RESULTS: dict[str, Any] = {
         **dict.fromkeys(("checked_bytes", "damaged_chunks", "mended_in_place", "appended_chunks"), 7),
         **dict.fromkeys(("lost_chunks", "written_bytes"), 7),
     },
+    "passwd": {"disk": "my-dev", "change": "add", "slots": [0, 1]},
+    "luks-backup": {"disk": "my-dev", "output": "/h.luks", "bytes": 2 << 20},
     "archive rekey": {"archive": "/x.zip", "archive_uuid": UUID},
     "import": {
         "disk": DISK,
