@@ -23,6 +23,12 @@ BASIC_DATA = "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7"
 """GPT partition type "Microsoft basic data": Windows and macOS mount such partitions by themselves."""
 
 
+LUKS = "ca7d7ccb-63ed-4c53-861c-1742536059cc"
+"""GPT partition type "LUKS partition". Windows would offer to format what it calls its own and cannot read."""
+LUKS_HEADER = 2 * MIB
+"""What stands before the content of an encrypted partition."""
+
+
 class System(StrEnum):
     """Where a disk may be opened."""
 
@@ -41,6 +47,7 @@ class TypeFacts:
 
     ``grain``: it has room for so many bytes at once, or has not. ``trim``: free blocks go back to the host while it is
     mounted (all others: ``compact``). ``snapshots``: the format keeps states of the disk inside the file.
+    ``encryption``: the partition may be encrypted with LUKS1. A DMG is for macOS, which cannot open that.
     """
 
     article: str
@@ -77,12 +84,12 @@ _HERE = frozenset({System.LINUX})
 
 TYPES: dict[ImageType, TypeFacts] = {
     # QEMU refuses 2040 GiB: the block table would not address it.
-    ImageType.VHD: TypeFacts("a VHD", 2039 * GIB, 2 * MIB, _VHD),
-    ImageType.VHD_FIXED: TypeFacts("a fixed VHD", 2039 * GIB, 4096, _VHD, trim=True),
-    ImageType.VHDX: TypeFacts("a VHDX", 64 * TIB, MIB, _VHD),
-    ImageType.QCOW2: TypeFacts("a QCOW2", 64 * TIB, 64 << 10, _HERE, trim=True, snapshots=True),
-    ImageType.IMG: TypeFacts("an image of raw bytes", _HOST_FILE, 4096, _RAW, trim=True),
-    ImageType.LOOP: TypeFacts("an image of a bare filesystem", _HOST_FILE, 4096, _HERE, trim=True),
+    ImageType.VHD: TypeFacts("a VHD", 2039 * GIB, 2 * MIB, _VHD, encryption=True),
+    ImageType.VHD_FIXED: TypeFacts("a fixed VHD", 2039 * GIB, 4096, _VHD, trim=True, encryption=True),
+    ImageType.VHDX: TypeFacts("a VHDX", 64 * TIB, MIB, _VHD, encryption=True),
+    ImageType.QCOW2: TypeFacts("a QCOW2", 64 * TIB, 64 << 10, _HERE, trim=True, snapshots=True, encryption=True),
+    ImageType.IMG: TypeFacts("an image of raw bytes", _HOST_FILE, 4096, _RAW, trim=True, encryption=True),
+    ImageType.LOOP: TypeFacts("an image of a bare filesystem", _HOST_FILE, 4096, _HERE, trim=True, encryption=True),
     ImageType.DMG: TypeFacts("a DMG", _HOST_FILE, 4096, _RAW, trim=True),
 }
 
@@ -131,21 +138,27 @@ class Cell:
     """Why there are no such disks; empty where there are."""
 
 
-def cell(type: ImageType, file_system: FileSystemType) -> Cell:
-    """What is known about this pair."""
+def cell(type: ImageType, file_system: FileSystemType, *, encrypted: bool = False) -> Cell:
+    """What is known about this pair, in a partition that is encrypted or not."""
     image, inside = TYPES[type], FILE_SYSTEMS[file_system]
     around = _MARGIN if type.partitioned else 0
     both = image.opens & inside.opens
+    refused = ""
+    if encrypted:
+        around += LUKS_HEADER
+        both &= {System.LINUX}
+        refused = "" if image.encryption else "macOS could not open it encrypted"
     return Cell(
         type=type,
         file_system=file_system,
         smallest=inside.smallest + around,
         largest=min(image.largest, (inside.largest + around) // MIB * MIB, _HOST_FILE),
         opens=tuple(system for system in System if system in both),
-        trim=image.trim and file_system not in UNTRIMMED,
+        trim=image.trim and file_system not in UNTRIMMED and not encrypted,
         snapshots=image.snapshots,
         compression=image.compression,
         encryption=image.encryption,
+        refused=refused,
     )
 
 

@@ -14,9 +14,9 @@ from portunix_vdisk.steps.step import Context, Json
 SEE_FORMATS = "portunix vdisk formats shows what there is"
 
 
-def check_size(size: int, type: ImageType, file_system: FileSystemType) -> None:
+def check_size(size: int, type: ImageType, file_system: FileSystemType, *, encrypted: bool = False) -> None:
     """Refuse a size that this image type with this filesystem cannot have. Raises ``BadUsage``."""
-    both = cell(type, file_system)
+    both = cell(type, file_system, encrypted=encrypted)
     if both.refused:
         raise BadUsage(f"there are no {type} images with {file_system}: {both.refused}", hint=SEE_FORMATS)
     if size < both.smallest:

@@ -66,5 +66,13 @@ def parse_luks(data: bytes) -> LuksHeader:
     return LuksHeader(name, _text(hash), key_bytes * 8, payload * _SECTOR, _text(uuid), tuple(active))
 
 
+def is_text(secret: bytes) -> bool:
+    """Whether a password is text in UTF-8 without NUL: QEMU takes no other, and a disk has to open everywhere."""
+    try:
+        return "\0" not in secret.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+
+
 def _text(field: bytes) -> str:
     return field.split(b"\0")[0].decode("ascii", "replace")

@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import UUID, uuid5
 
 from portunix_vdisk.platform.base import FileSystemType, ImageType, Partition
-from portunix_vdisk.platform.formats import FILE_SYSTEMS
+from portunix_vdisk.platform.formats import FILE_SYSTEMS, LUKS
 from portunix_vdisk.steps.gpt import build_gpt
 from portunix_vdisk.steps.step import Context, Json
 
@@ -34,12 +34,13 @@ class PartitionImage:
     file_system: FileSystemType
     uuid: str
     label: str
+    encrypted: bool = False
 
     def run(self, ctx: Context) -> Json:
         """Result: start and length of the partition in bytes. Raises ``ToolFailed``, ``OSError``."""
         if not self.type.partitioned:
             return {"start": 0, "length": self.size}
-        kind = FILE_SYSTEMS[self.file_system].partition_type
+        kind = LUKS if self.encrypted else FILE_SYSTEMS[self.file_system].partition_type
         table = build_gpt(self.size, self.uuid, part_uuid(self.uuid, "partition"), kind, self.label)
         with ctx.platform.open_image(self.partial, self.type, writable=True) as image:
             image.write(0, table.primary)

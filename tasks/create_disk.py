@@ -40,6 +40,7 @@ def create_graph(session: Session, options: Mapping[str, str]) -> Graph:
         return known is not None and (known.state is DiskState.READY or is_ours(known, values))
 
     def allocate(ctx: Context) -> Json:
+        disk_secret(session, disk, new=True)  # asked for before anything is made
         with declared(session, disk):
             made = Allocate(partial, disk.type, disk.size).run(ctx)
         assert isinstance(made, Mapping)
@@ -53,7 +54,8 @@ def create_graph(session: Session, options: Mapping[str, str]) -> Graph:
         return {"uuid": disk.uuid, "inode": list(inode or ()), "result": result}
 
     def partition(ctx: Context) -> Json:
-        return stamped(ctx, PartitionImage(partial, disk.type, disk.size, disk.file_system, disk.uuid, name).run(ctx))
+        what = (disk.type, disk.size, disk.file_system, disk.uuid, name, disk.encrypted)
+        return stamped(ctx, PartitionImage(partial, *what).run(ctx))
 
     def encrypt(ctx: Context) -> Json:
         secret = disk_secret(session, disk, new=True)
@@ -196,7 +198,8 @@ def _plan(session: Session, name: str, options: Mapping[str, str]) -> Disk:
         return known
     if size is None:
         raise BadUsage(f"how large shall {name} be?", hint=f"portunix vdisk create --name {name} --size 20GB")
-    check_size(size, type, file_system)
+    encrypted = options.get("encrypted") == "true"
+    check_size(size, type, file_system, encrypted=encrypted)
     return Disk(
         name=name,
         uuid=str(uuid.uuid4()),
@@ -211,7 +214,7 @@ def _plan(session: Session, name: str, options: Mapping[str, str]) -> Disk:
         partial_inode=None,
         archive_uuid=None,
         archive_root=None,
-        encrypted=options.get("encrypted") == "true",
+        encrypted=encrypted,
         imported_identity=None,
     )
 

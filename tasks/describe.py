@@ -41,7 +41,7 @@ def disk_json(session: Session, disk: Disk) -> dict[str, Json]:
         "used_bytes": used,
         "fixed": disk.type is ImageType.VHD_FIXED,
         "file_system": str(disk.file_system),
-        "opens_on": [str(system) for system in cell(disk.type, disk.file_system).opens],
+        "opens_on": [str(system) for system in cell(disk.type, disk.file_system, encrypted=disk.encrypted).opens],
         "state": "missing" if missing else str(disk.state),
         "partition": {"start": disk.partition.start, "length": disk.partition.length},
         "device": held.device if held else None,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from portunix_vdisk.platform.errors import BadUsage, WrongPassword
 from portunix_vdisk.steps.archive.bases import base_chain
 from portunix_vdisk.steps.archive.keyring import add_key, forget_keys, has_key, key_of, set_new_password
 from portunix_vdisk.steps.archive.keys import MasterKey
 from portunix_vdisk.steps.archive.unlock import read_header, read_lock
 from portunix_vdisk.steps.disk import Disk
+from portunix_vdisk.steps.luks import is_text
 from portunix_vdisk.tasks.describe import show_path
 from portunix_vdisk.tasks.session import Session
 
@@ -57,6 +59,14 @@ def set_password(session: Session, archive: Path, name: str = "password") -> Non
 def disk_secret(session: Session, disk: Disk, *, new: bool = False) -> bytes:
     """The password of a disk, asked for once in a session; empty for one that is not encrypted.
 
-    Raises ``Refused`` where nobody can be asked, ``BadUsage`` for one that cannot be.
+    Raises ``Refused`` where nobody can be asked, ``BadUsage`` and ``WrongPassword`` for one that cannot be.
     """
-    return session.password(f"the disk {disk.name}", new=new) if disk.encrypted else b""
+    if not disk.encrypted:
+        return b""
+    subject = f"the disk {disk.name}"
+    secret = session.password(subject, new=new)
+    if not is_text(secret):
+        if new:
+            raise BadUsage(f"the password for {subject} has to be text in UTF-8", state="nothing was done")
+        raise WrongPassword(f"wrong password for {subject}", state="nothing was done", hint="try again")
+    return secret

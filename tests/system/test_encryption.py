@@ -214,3 +214,34 @@ def test_a_dead_daemon_is_put_away_without_a_password(machine: Machine, type: st
     os.kill(held.daemon_pid, signal.SIGKILL)
     assert "filesystem: " in mount(machine), "with the password at hand it is checked"
     machine.vdisk("unmount", "safe")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("type", ["vhdx", "qcow2", "loop", "vhd-fixed"])
+def test_every_other_type_of_image_can_be_encrypted(machine: Machine, type: str) -> None:
+    image = encrypted(machine, type)
+    assert machine.vdisk("info", "safe", "--json").result["disk"]["opens_on"] == ["linux"]
+    grow(machine.folder / "src")
+    mount(machine)
+    machine.vdisk("sync", "--source", "src", "--target", "mnt/tree")
+    machine.vdisk("unmount", "safe")
+    machine.vdisk("export", "--disk", "safe", "--output", "safe.zip")
+    machine.vdisk("import", "safe.zip", "--name", "copy")
+    machine.vdisk("mount", "copy", "mnt", "--password-file", "password")
+    assert facts(machine.folder / "mnt" / "tree") == facts(machine.folder / "src")
+    machine.vdisk("unmount", "copy")
+    assert image.exists()
+
+
+def test_what_cannot_be_encrypted_says_why(machine: Machine) -> None:
+    (machine.folder / "password").write_text(PASSWORD)
+    words = ("create", "--name", "a", "--encrypted", "--password-file", "password", "--size")
+    assert "macOS" in machine.vdisk(*words, "1GB", "--type", "dmg", check=2).err
+    assert "too small" in machine.vdisk(*words, "17MiB", check=2).err
+    machine.vdisk(*words, "18MiB")
+    (machine.folder / "password").write_bytes(b"latin \xe4 and so on and on")
+    assert "UTF-8" in machine.vdisk(*words[:2], "b", *words[3:], "64MB", check=2).err
+    assert "b" not in machine.vdisk("list", "--json").out.split('"')
+    machine.vdisk("create", "--name", "plain", "--size", "64MB")
+    for command in (("passwd", "plain"), ("luks-backup", "plain", "x"), ("create", "--name", "plain", "--encrypted")):
+        assert "not encrypted" in machine.vdisk(*command, check=4).err
