@@ -212,6 +212,12 @@ def _import(result: Object) -> list[str]:
     disk = result["disk"]
     if disk is None:
         return _aborted(result)
+    if "image" in result:
+        said = "is now" if result["changed"] else "is already"
+        lines = [
+            f"{result['image']} {said} the disk {disk['name']}: {disk['size']} {disk['type']}, {disk['file_system']}"
+        ]
+        return [*lines, f"next: portunix vdisk mount {disk['name']}"]
     if not result["changed"] and not result["damage"]:
         return [f"{disk['name']} exists already with this content: {disk['path']}"]
     if result["damage"]:

@@ -32,7 +32,8 @@ from portunix_vdisk.tasks.create_disk import abort_graph, create_graph
 from portunix_vdisk.tasks.delete_disk import delete_graph
 from portunix_vdisk.tasks.export_disk import export_graph
 from portunix_vdisk.tasks.graph import Graph
-from portunix_vdisk.tasks.import_archive import disk_name_in, import_graph
+from portunix_vdisk.tasks.import_archive import disk_name_in
+from portunix_vdisk.tasks.import_image import import_any_graph
 from portunix_vdisk.tasks.key_slots import luks_backup_graph, passwd_graph
 from portunix_vdisk.tasks.mount_disk import mount_graph
 from portunix_vdisk.tasks.operations import SECRET_KINDS, Operation, operation
@@ -47,7 +48,7 @@ GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "sync": sync_graph,
     "compact": compact_graph,
     "export": export_graph,
-    "import": import_graph,
+    "import": import_any_graph,
     "delete": delete_graph,
     "passwd": passwd_graph,
     "luks-backup": luks_backup_graph,

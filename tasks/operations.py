@@ -161,12 +161,12 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "import",
-        "make a disk from an archive, verified chunk by chunk",
+        "make a disk from an archive, verified chunk by chunk; or from an image that others made",
         (
             Parameter(
                 "archive",
                 Kind.PATH,
-                "archive file made by export",
+                "archive file made by export, or a disk image",
                 positional=True,
                 required=True,
                 metavar="FILE",
@@ -178,7 +178,9 @@ OPERATIONS: tuple[Operation, ...] = (
             Parameter("generation", Kind.TEXT, "an older state of the archive (default: the newest)", metavar="N"),
             Parameter("base", Kind.TEXT, "archives that this one is a delta against, if not beside it", metavar="FILE"),
             Parameter("salvage", Kind.FLAG, "import what is whole of a damaged archive, and name the damaged files"),
-            later("in-place", "foreign images", Kind.FLAG),
+            Parameter("in-place", Kind.FLAG, "enter a disk image into the catalog as it is and where it is"),
+            Parameter("partition", Kind.TEXT, "which partition of a disk image (default: the only one)", metavar="N"),
+            Parameter("image-type", Kind.TEXT, "what a disk image is: img (raw bytes), vhd, qcow2 …", metavar="TYPE"),
             *PASSWORD,
         ),
         (
@@ -186,6 +188,7 @@ OPERATIONS: tuple[Operation, ...] = (
             "portunix vdisk import portable-dev.zip --name my-dev-copy --path /data/disks",
             "portunix vdisk import portable-dev.zip --generation 3 --type img",
             "portunix vdisk import damaged.zip --salvage",
+            "portunix vdisk import server.img --in-place --partition 2 --name server",
         ),
     ),
     Operation(

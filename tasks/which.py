@@ -26,9 +26,12 @@ def find_disk(session: Session, text: str) -> Disk:
     if "/" in text:
         found = _by_path(session, session.absolute(text), disks)
         if found is None:
+            image = session.absolute(text).is_file()
             raise NotFound(
                 f"{text} is not a registered disk",
-                hint="portunix vdisk list shows all disks and where their images are",
+                hint=f"portunix vdisk import {text} --in-place enters it"
+                if image
+                else "portunix vdisk list shows all disks and where their images are",
             )
         return found
     matches = {disk.uuid: disk for disk in disks if disk.name == text}
@@ -44,7 +47,9 @@ def find_disk(session: Session, text: str) -> Disk:
     if matches:
         return next(iter(matches.values()))
     if stranger:
-        raise NotFound(f"{here} is an image that is not registered", hint="images made elsewhere cannot be adopted yet")
+        raise NotFound(
+            f"{here} is an image that is not registered", hint=f"portunix vdisk import {here} --in-place enters it"
+        )
     names = [disk.name for disk in disks]
     near = nearest(text.rsplit(".", 1)[0], names) or nearest(text, names)
     hint = f"did you mean {' or '.join(near)}?" if near else "portunix vdisk list shows all disks"

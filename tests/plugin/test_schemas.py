@@ -197,6 +197,13 @@ def test_every_operation_has_a_schema_that_knows_right_from_wrong(name: str) -> 
             validate(name, {other: value for other, value in RESULTS[name].items() if other != key})
 
 
+def test_an_import_of_an_image_has_a_result_of_its_own() -> None:
+    result = {"disk": DISK, "image": "/x.img", "in_place": True, "changed": True}
+    validate("import", result)
+    with pytest.raises(ValidationError):
+        validate("import", {**result, "root": "ab" * 32})
+
+
 @pytest.mark.parametrize("name", ["create", "import"])
 def test_an_abort_has_no_disk(name: str) -> None:
     validate(name, {"disk": None, "changed": True})

@@ -1,0 +1,148 @@
+"""Images that others made: with other partition tables, with several partitions, with none, and with bad intentions."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import pytest
+from machine import Machine
+
+MIB = 1 << 20
+_DRIVER = {"vhd": "vpc", "qcow2": "qcow2"}
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def partitioned(path: Path, table: str, *starts: int) -> Path:
+    """A raw image partitioned by sfdisk, with an ext4 of 16 MiB at each of these MiB; ``mark`` in it has the number."""
+    with path.open("wb") as file:
+        file.truncate(96 * MIB)
+    if table:
+        subprocess.run(["sfdisk", "-q", path], input=table.encode(), check=True, capture_output=True)
+    tree, part = path.with_suffix(".tree"), path.with_suffix(".part")
+    tree.mkdir()
+    for start in starts:
+        (tree / "mark").write_text(str(start))
+        part.unlink(missing_ok=True)
+        subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", tree, part, "16M"], check=True, capture_output=True)
+        with path.open("r+b") as whole:
+            whole.seek(start * MIB)
+            whole.write(part.read_bytes())
+    return path
+
+
+def mark(machine: Machine, name: str) -> str:
+    """What is written on the disk; leaves something there too."""
+    machine.vdisk("mount", name, "mnt")
+    try:
+        (machine.folder / "mnt" / "ours").write_text("written")
+        return (machine.folder / "mnt" / "mark").read_text()
+    finally:
+        machine.vdisk("unmount", name)
+
+
+MBR = "label: dos\nstart=2048, size=32768, type=c\nstart=40960, size=32768, type=83\n"
+LOGICAL = """label: dos
+start=2048, size=32768, type=83
+start=40960, type=5
+start=43008, size=32768
+start=77824, size=32768
+"""
+GPT = "label: gpt\nstart=2048, size=32768, type=C12A7328-F81F-11D2-BA4B-00C04FC93EC9\nstart=40960, size=32768\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "starts", "options", "expected"),
+    [
+        (LOGICAL, (1, 21, 38), ("--partition", "6"), "38"),
+        pytest.param(MBR, (20,), (), "20", marks=pytest.mark.full),  # the other one has no filesystem
+        pytest.param(MBR, (1, 20), ("--partition", "1"), "1", marks=pytest.mark.full),
+        pytest.param(GPT, (1, 20), (), "20", marks=pytest.mark.full),  # nobody means the system partition
+        pytest.param("", (0,), (), "0", marks=pytest.mark.full),
+    ],
+    ids=["mbr-logical", "mbr", "mbr-several", "gpt", "no-table"],
+)
+def test_an_image_is_used_where_it_is(
+    machine: Machine, table: str, starts: tuple[int, ...], options: tuple[str, ...], expected: str
+) -> None:
+    image = partitioned(machine.folder / "Their Disk.img", table, *starts)
+    before, inode = sha256(image), image.stat().st_ino
+    first = machine.vdisk("import", image, "--in-place", *options, "--json").json
+    assert first["tasks"]["run"] == 1
+    disk = first["result"]["disk"]
+    assert (disk["name"], disk["path"], disk["file_system"]) == ("Their-Disk", str(image), "ext4")
+    assert machine.vdisk("import", image, "--in-place", "--json").json["tasks"]["run"] == 0
+    assert (sha256(image), image.stat().st_ino) == (before, inode), "entering it is not changing it"
+    assert mark(machine, "Their-Disk") == expected
+    machine.vdisk("mount", image, "mnt", "--read-only")
+    assert (machine.folder / "mnt" / "ours").read_text() == "written"
+    machine.vdisk("unmount", "mnt")
+
+
+@pytest.mark.full
+def test_one_of_several_filesystems_is_not_guessed(machine: Machine) -> None:
+    image = partitioned(machine.folder / "two.img", MBR, 1, 20)
+    several = machine.vdisk("import", image, "--in-place", check=4).err
+    assert "1: 16.8 MB, ext4" in several and "--partition" in several
+    assert "no partition 7" in machine.vdisk("import", image, "--in-place", "--partition", "7", check=3).err
+    assert machine.vdisk("list", "--json").result["disks"] == []
+
+
+def test_a_raw_disk_that_pretends_to_be_another_format(machine: Machine) -> None:
+    """Whoever had root inside could write a QCOW2 header there that names any file of this machine."""
+    image, secret = machine.folder / "server.img", machine.folder / "secret"
+    partitioned(image, "", 0)
+    secret.write_bytes(b"secret " * 10000)
+    header = machine.folder / "header.qcow2"
+    words = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", secret, "-F", "raw", header]
+    subprocess.run(words, check=True)
+    with image.open("r+b") as file:  # ext4 leaves its first 1024 bytes to others
+        file.write(header.read_bytes()[:1024])
+    refused = machine.vdisk("import", image, "--in-place", check=4).err
+    assert "can be read as img and as qcow2" in refused
+    image.rename(machine.folder / "server")
+    assert "can be read as" in machine.vdisk("import", "server", "--in-place", check=4).err
+    machine.vdisk("import", "server", "--in-place", "--image-type", "img")
+    assert mark(machine, "server") == "0"
+
+
+@pytest.mark.full
+def test_what_is_said_once_is_never_looked_for_again(machine: Machine) -> None:
+    """A disk that is known as raw bytes stays one, whatever is written into it."""
+    image = partitioned(machine.folder / "server.img", "", 0)
+    machine.vdisk("import", image, "--in-place")
+    before = machine.vdisk("info", "server", "--json").result["disk"]
+    with image.open("r+b") as file:
+        file.write(b"QFI\xfb\0\0\0\3")
+    assert mark(machine, "server") == "0"
+    assert machine.vdisk("info", "server", "--json").result["disk"]["type"] == before["type"]
+
+
+@pytest.mark.full
+def test_images_that_are_only_part_of_a_disk_are_refused(machine: Machine) -> None:
+    base = partitioned(machine.folder / "base.img", "", 0)
+    above = machine.folder / "above.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", above], check=True)
+    machine.vdisk("import", above, "--in-place", check=4)
+    listing = machine.folder / "list.vmdk"
+    listing.write_text(f'# Disk DescriptorFile\nversion=1\nRW 2048 FLAT "{base}" 0\n')
+    assert "list of other files" in machine.vdisk("import", listing, "--in-place", check=4).err
+    assert machine.vdisk("list", "--json").result["disks"] == []
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("type", ["vhd"])
+def test_an_image_of_another_program(machine: Machine, type: str) -> None:
+    raw = partitioned(machine.folder / "raw.img", MBR, 20)
+    image = machine.folder / f"theirs.{type}"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", _DRIVER[type], raw, image], check=True)
+    machine.vdisk("import", image, "--in-place", "--name", "ours")
+    assert mark(machine, "ours") == "20"
+    (machine.folder / "folder").mkdir()
+    machine.vdisk("import", "folder", "--in-place", check=4)
+    machine.vdisk("import", "nowhere.img", "--in-place", check=3)
