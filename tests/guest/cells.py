@@ -9,12 +9,13 @@ from pathlib import Path
 from machine import Machine
 from trees import grow
 
-from portunix_vdisk.platform.base import FileSystemType, ImageType
+from portunix_vdisk.platform import formats
+from portunix_vdisk.platform.base import ImageType
+from portunix_vdisk.platform.linux.containers import driver_of
+from portunix_vdisk.tasks.operations import operation
 from portunix_vdisk.tests.guest.boot import Drive
 from portunix_vdisk.tests.guest.seen import Facts, seen_here
 
-_DRIVER = {"vhd": "vpc", "img": "raw", "loop": "raw", "vhdx": "vhdx", "qcow2": "qcow2", "dmg": "dmg"}
-"""QEMU's driver for each type of image."""
 _MOUNT = {
     "ext4": "mount -t ext4",
     "ntfs": "ntfs-3g -o permissions",
@@ -42,7 +43,7 @@ _SIZE = {"xfs": "400MB", "btrfs": "200MB"}
 class Cell:
     """A kind of disk."""
 
-    type: str
+    type: ImageType
     fs: str
     encrypted: bool = False
 
@@ -58,11 +59,6 @@ class Cell:
     def programs(self) -> tuple[str, ...]:
         return _PROGRAMS.get(self.fs, ()) + ("cryptsetup",) * self.encrypted
 
-    @property
-    def writable(self) -> bool:
-        """Whether QEMU writes such images."""
-        return self.type != "dmg"
-
     def make(self, machine: Machine) -> Facts:
         """A disk of this kind with a tree of files on it, unmounted; what is on it."""
         source = machine.folder / f"src-{self.name}"
@@ -71,7 +67,8 @@ class Cell:
             for path in [*source.glob("* link"), *source.glob("caf*")]:
                 path.unlink()
         (machine.folder / "password").write_bytes(PASSWORD + b"\n")
-        options = ["--size", _SIZE.get(self.fs, "64MB"), "--type", self.type]
+        options = ["--size", _SIZE.get(self.fs, "64MB"), "--type", self.type.extension]
+        options += ["--fixed"] if self.type is ImageType.VHD_FIXED else []
         options += [] if self.fs == "ext4" else ["--fs", self.fs]
         options += ["--encrypted", *self._password] if self.encrypted else []
         machine.vdisk("create", "--name", self.name, *options)
@@ -86,12 +83,12 @@ class Cell:
 
     def drive(self, machine: Machine) -> Drive:
         """The image, for a guest."""
-        return Drive(self.name, machine.disk(self.name), _DRIVER[self.type], read_only=not self.writable)
+        return Drive(self.name, machine.disk(self.name), driver_of(self.type))
 
     def visit(self) -> str:
-        """The line of a job that makes the guest look at all of it, and leave a file where it can."""
-        place = ("disk" if self.type == "loop" else "1") + ":password" * self.encrypted
-        return f"visit {self.name} {place} {'rw' if self.writable else 'ro'} {_MOUNT[self.fs]}\n"
+        """The line of a job that makes the guest look at all of it, and leave a file there."""
+        place = ("1" if self.type.partitioned else "disk") + ":password" * self.encrypted
+        return f"visit {self.name} {place} {_MOUNT[self.fs]}\n"
 
     def comparable(self, facts: Facts) -> Facts:
         """What of the facts this filesystem keeps."""
@@ -113,6 +110,10 @@ class Cell:
 
 def cells() -> Iterator[Cell]:
     """Every kind of disk that can be made here."""
-    for type in ImageType:
-        for fs in FileSystemType:
-            yield from (Cell(str(type), str(fs), encrypted) for encrypted in (False, True))
+    made = operation("create")
+    assert made is not None
+    only_ext4 = any(parameter.name == "fs" and parameter.later for parameter in made.parameters)
+    for cell in formats.cells():
+        if cell.refused or (only_ext4 and cell.file_system != "ext4"):
+            continue
+        yield from (Cell(cell.type, str(cell.file_system), encrypted) for encrypted in (False, True))

@@ -30,11 +30,11 @@ facts() {
     cd /
 }
 
-# visit SERIAL PLACE MODE MOUNT-COMMAND...: look at all of a filesystem and leave something on it
+# visit SERIAL PLACE MOUNT-COMMAND...: look at all of a filesystem and leave something on it
 # PLACE is "disk" or the number of a partition; ":KEY-FILE" behind it opens encryption there
 visit() {
-    local name=$1 place=$2 mode=$3 device
-    shift 3
+    local name=$1 place=$2 device
+    shift 2
     device=/dev/$(disk "$name")
     [ "${place%%:*}" = disk ] || device=$device${place%%:*}
     echo "== $name"
@@ -47,9 +47,7 @@ visit() {
     mkdir -p "/mnt/$name"
     if "$@" "$device" "/mnt/$name"; then
         facts "/mnt/$name" || echo "-- failed facts"
-        if [ "$mode" = rw ]; then
-            { mkdir "/mnt/$name/guest" && seq 100000 >"/mnt/$name/guest/numbers" && sync; } || echo "-- failed write"
-        fi
+        { mkdir "/mnt/$name/guest" && seq 100000 >"/mnt/$name/guest/numbers" && sync; } || echo "-- failed write"
         umount "/mnt/$name" || echo "-- failed umount"
     else
         echo "-- failed mount"

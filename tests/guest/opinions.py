@@ -59,10 +59,12 @@ def _dissected(read: Callable[[BinaryIO], BinaryIO], path: Path) -> Iterator[Bin
 
 DISKS: dict[str, list[Callable[[Path], Any]]] = {
     "vhd": [lambda path: _dissected(VHD, path), lambda path: _opened(pyvhdi, path)],
+    "vhd-fixed": [lambda path: _dissected(VHD, path), lambda path: _opened(pyvhdi, path)],
     "vhdx": [lambda path: _dissected(lambda file: VHDX(file), path), lambda path: _opened(pyvhdi, path)],
     "qcow2": [lambda path: _dissected(lambda file: QCow2(file).open(), path), lambda path: _opened(pyqcow, path)],
     "img": [lambda path: _dissected(lambda file: file, path)],
     "loop": [lambda path: _dissected(lambda file: file, path)],
+    "dmg": [lambda path: _dissected(lambda file: file, path)],
 }
 """For each type of image the readers that know it: context managers of the disk in it, as a file."""
 
@@ -127,14 +129,14 @@ FILES: dict[str, Callable[[BinaryIO], _Files]] = {"ext4": _ext, "ntfs": _ntfs, "
 """For each filesystem the reader that knows it: path and content of every file."""
 
 
-def confirm(path: Path, type: str, fs: str, partition: Partition, facts: Facts) -> int:
+def confirm(path: Path, type: ImageType, fs: str, partition: Partition, facts: Facts) -> int:
     """How many readers saw the disk in an image that we see, and on it the files with the content that ``facts`` say.
 
     Fails where one saw something else.
     """
     expected = {name.decode(errors="surrogateescape"): fact.content for name, fact in facts.items() if fact.is_file}
-    with LinuxPlatform().open_image(path, ImageType(type), writable=False) as ours:
-        for opened in DISKS.get(type, []):
+    with LinuxPlatform().open_image(path, type, writable=False) as ours:
+        for opened in DISKS[type]:
             with opened(path) as disk:
                 assert disk.seek(0, 2) == ours.size
                 for offset in range(0, ours.size, _STEP):
@@ -145,7 +147,7 @@ def confirm(path: Path, type: str, fs: str, partition: Partition, facts: Facts) 
                     content = RangeStream(disk, partition.start, partition.length)
                     found = {name: _sha256(file) for name, file in FILES[fs](content)}
                     assert {name: found[name] for name in found if not name.startswith(".vdisk/")} == expected
-    return len(DISKS.get(type, []))
+    return len(DISKS[type])
 
 
 def _sha256(file: BinaryIO) -> str:
