@@ -40,6 +40,12 @@ PROGRAMS = (
     ("mount", "mount", "disks cannot be mounted"),
     ("mke2fs", "e2fsprogs", "disks cannot be created"),
     ("cryptsetup", "cryptsetup-bin", "no encrypted disk can be created"),
+    ("mkntfs", "ntfs-3g", "disks with ntfs cannot be created or mounted"),
+    ("ntfs-3g", "ntfs-3g", "disks with ntfs cannot be created or mounted"),
+    ("mkfs.vfat", "dosfstools", "disks with fat32 cannot be created"),
+    ("fusefat", "fusefat", "disks with fat32 cannot be mounted, unless the kernel can"),
+    ("mkfs.exfat", "exfatprogs", "disks with exfat cannot be created"),
+    ("mount.exfat-fuse", "exfat-fuse", "disks with exfat cannot be mounted, unless the kernel can"),
     ("e2fsck", "e2fsprogs", "damaged disks cannot be repaired"),
     ("debugfs", "e2fsprogs", TESTS),
     ("sfdisk", "fdisk", TESTS),
@@ -51,7 +57,6 @@ PROGRAMS = (
 """Programs of the host. The program's own list, with more detail, is ``portunix vdisk doctor``."""
 ONLY_FOR_TESTS = (
     ("7z", "p7zip-full", TESTS),
-    ("fusefat", "fusefat", TESTS),
     ("mformat", "mtools", TESTS),
     ("nbdinfo", "libnbd-bin", TESTS),
     ("mkfs.btrfs", "btrfs-progs", TESTS),

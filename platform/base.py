@@ -185,8 +185,13 @@ class Platform(Protocol):
 
     # filesystems --------------------------------------------------------------------------------------
 
-    def make_filesystem(self, path: Path, fs: FileSystemType, *, label: str, uuid: str, owner: Owner) -> None:
-        """Make a filesystem that fills the plain file at ``path``; its root folder belongs to ``owner``."""
+    def make_filesystem(
+        self, path: Path, fs: FileSystemType, *, label: str, uuid: str, owner: Owner, start: int = 0
+    ) -> None:
+        """Make a filesystem that fills the plain file at ``path``; its root folder belongs to ``owner``.
+
+        ``start``: the byte of the disk at which it will begin, which some write down.
+        """
 
     # encryption ---------------------------------------------------------------------------------------
 

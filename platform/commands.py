@@ -38,6 +38,17 @@ PACKAGES = {
     "e2fsck": "e2fsprogs",
     "fusermount3": "fuse3",
     "sudo": "sudo",
+    "mkntfs": "ntfs-3g",
+    "ntfs-3g": "ntfs-3g",
+    "ntfsfix": "ntfs-3g",
+    "mkfs.vfat": "dosfstools",
+    "fsck.vfat": "dosfstools",
+    "fusefat": "fusefat",
+    "mkfs.exfat": "exfatprogs",
+    "fsck.exfat": "exfatprogs",
+    "mount.exfat-fuse": "exfat-fuse",
+    "mkfs.xfs": "xfsprogs",
+    "mkfs.btrfs": "btrfs-progs",
     "cryptsetup": "cryptsetup-bin",
 }
 """Program to the Debian package that holds it."""

@@ -47,7 +47,7 @@ class TypeFacts:
 
     ``grain``: it has room for so many bytes at once, or has not. ``trim``: free blocks go back to the host while it is
     mounted (all others: ``compact``). ``snapshots``: the format keeps states of the disk inside the file.
-    ``encryption``: the partition may be encrypted with LUKS1. A DMG is for macOS, which cannot open that.
+    ``compression``: it holds compressed data.
     """
 
     article: str
@@ -57,7 +57,8 @@ class TypeFacts:
     trim: bool = False
     snapshots: bool = False
     compression: bool = False
-    encryption: bool = False
+    unencrypted: str = ""
+    """Why such images are never encrypted; empty where they may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ class FileSystemFacts:
 
     ``smallest`` and ``largest`` are of the filesystem itself. ``largest_file`` is None where no disk is large enough
     to matter. ``links`` and ``modes``: symbolic and hard links, owners and permissions survive here, on this host.
-    ``partition_type``: see :data:`LINUX_DATA`.
+    ``cased``: it tells capitals from small letters. ``any_name``: names may hold what Windows forbids.
+    ``partition_type``: see :data:`LINUX_DATA`. ``unencrypted``: why it is never made in an encrypted partition.
     """
 
     smallest: int
@@ -75,7 +77,10 @@ class FileSystemFacts:
     partition_type: str
     links: bool = True
     modes: bool = True
+    cased: bool = True
+    any_name: bool = True
     largest_file: int | None = None
+    unencrypted: str = ""
 
 
 _RAW = frozenset({System.LINUX, System.MACOS})
@@ -84,13 +89,20 @@ _HERE = frozenset({System.LINUX})
 
 TYPES: dict[ImageType, TypeFacts] = {
     # QEMU refuses 2040 GiB: the block table would not address it.
-    ImageType.VHD: TypeFacts("a VHD", 2039 * GIB, 2 * MIB, _VHD, encryption=True),
-    ImageType.VHD_FIXED: TypeFacts("a fixed VHD", 2039 * GIB, 4096, _VHD, trim=True, encryption=True),
-    ImageType.VHDX: TypeFacts("a VHDX", 64 * TIB, MIB, _VHD, encryption=True),
-    ImageType.QCOW2: TypeFacts("a QCOW2", 64 * TIB, 64 << 10, _HERE, trim=True, snapshots=True, encryption=True),
-    ImageType.IMG: TypeFacts("an image of raw bytes", _HOST_FILE, 4096, _RAW, trim=True, encryption=True),
-    ImageType.LOOP: TypeFacts("an image of a bare filesystem", _HOST_FILE, 4096, _HERE, trim=True, encryption=True),
-    ImageType.DMG: TypeFacts("a DMG", _HOST_FILE, 4096, _RAW, trim=True),
+    ImageType.VHD: TypeFacts("a VHD", 2039 * GIB, 2 * MIB, _VHD),
+    ImageType.VHD_FIXED: TypeFacts("a fixed VHD", 2039 * GIB, 4096, _VHD, trim=True),
+    ImageType.VHDX: TypeFacts("a VHDX", 64 * TIB, MIB, _VHD),
+    ImageType.QCOW2: TypeFacts("a QCOW2", 64 * TIB, 64 << 10, _HERE, trim=True, snapshots=True),
+    ImageType.IMG: TypeFacts("an image of raw bytes", _HOST_FILE, 4096, _RAW, trim=True),
+    ImageType.LOOP: TypeFacts("an image of a bare filesystem", _HOST_FILE, 4096, _HERE, trim=True),
+    ImageType.DMG: TypeFacts(
+        "a DMG",
+        _HOST_FILE,
+        4096,
+        _RAW,
+        trim=True,
+        unencrypted="macOS opens no LUKS, and Apple's encrypted images are another format",
+    ),
 }
 
 FILE_SYSTEMS: dict[FileSystemType, FileSystemFacts] = {
@@ -101,7 +113,9 @@ FILE_SYSTEMS: dict[FileSystemType, FileSystemFacts] = {
         frozenset({System.LINUX, System.WSL2}),
         LINUX_DATA,
     ),
-    FileSystemType.NTFS: FileSystemFacts(14 * MIB, _HOST_FILE, frozenset({System.LINUX, System.WINDOWS}), BASIC_DATA),
+    FileSystemType.NTFS: FileSystemFacts(
+        14 * MIB, _HOST_FILE, frozenset({System.LINUX, System.WINDOWS}), BASIC_DATA, any_name=False
+    ),
     FileSystemType.FAT32: FileSystemFacts(
         # At least 65,525 clusters, else it is FAT16; at most 2^32 sectors.
         38 * MIB,
@@ -110,13 +124,28 @@ FILE_SYSTEMS: dict[FileSystemType, FileSystemFacts] = {
         BASIC_DATA,
         links=False,
         modes=False,
+        cased=False,
+        any_name=False,
         largest_file=4 * GIB - 1,
     ),
     FileSystemType.EXFAT: FileSystemFacts(
-        14 * MIB, _HOST_FILE, _EVERYWHERE - {System.WSL2}, BASIC_DATA, links=False, modes=False
+        14 * MIB,
+        _HOST_FILE,
+        _EVERYWHERE - {System.WSL2},
+        BASIC_DATA,
+        links=False,
+        modes=False,
+        cased=False,
+        any_name=False,
     ),
     # What mkfs.xfs and mkfs.btrfs want at least.
-    FileSystemType.XFS: FileSystemFacts(300 * MIB, _HOST_FILE, frozenset({System.LINUX, System.WSL2}), LINUX_DATA),
+    FileSystemType.XFS: FileSystemFacts(
+        300 * MIB,
+        _HOST_FILE,
+        frozenset({System.LINUX, System.WSL2}),
+        LINUX_DATA,
+        unencrypted="mkfs.xfs relies on zeros that it does not write, and nothing reads as zeros in there",
+    ),
     FileSystemType.BTRFS: FileSystemFacts(114 * MIB, _HOST_FILE, frozenset({System.LINUX, System.WSL2}), LINUX_DATA),
 }
 
@@ -134,6 +163,8 @@ class Cell:
     snapshots: bool
     compression: bool
     encryption: bool
+    unencrypted: str = ""
+    """Why such disks are never encrypted; empty where they may be."""
     refused: str = ""
     """Why there are no such disks; empty where there are."""
 
@@ -143,11 +174,11 @@ def cell(type: ImageType, file_system: FileSystemType, *, encrypted: bool = Fals
     image, inside = TYPES[type], FILE_SYSTEMS[file_system]
     around = _MARGIN if type.partitioned else 0
     both = image.opens & inside.opens
-    refused = ""
+    unencrypted, refused = image.unencrypted or inside.unencrypted, ""
     if encrypted:
         around += LUKS_HEADER
         both &= {System.LINUX}
-        refused = "" if image.encryption else "macOS could not open it encrypted"
+        refused = unencrypted
     return Cell(
         type=type,
         file_system=file_system,
@@ -157,7 +188,8 @@ def cell(type: ImageType, file_system: FileSystemType, *, encrypted: bool = Fals
         trim=image.trim and file_system not in UNTRIMMED and not encrypted,
         snapshots=image.snapshots,
         compression=image.compression,
-        encryption=image.encryption,
+        encryption=not unencrypted,
+        unencrypted=unencrypted,
         refused=refused,
     )
 

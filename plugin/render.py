@@ -15,7 +15,7 @@ from portunix_vdisk.tasks.sizes import show_size
 Object = Mapping[str, Any]
 """A result object; its schema is in ``plugin/schemas``."""
 
-ANSWERS = frozenset({"list", "info", "doctor", "plugin status", "archive list", "verify"})
+ANSWERS = frozenset({"list", "info", "formats", "doctor", "plugin status", "archive list", "verify"})
 """Operations whose result is what was asked for, so that ``--quiet`` doesn't silence it."""
 
 
@@ -234,6 +234,27 @@ def _delete(result: Object) -> list[str]:
     return [f"deleted {result['name']}: {result['path']}"]
 
 
+def _formats(result: Object) -> list[str]:
+    found, marks = result["formats"], {True: "yes", False: "-"}
+    rows = [
+        (
+            each["type"] + (", fixed" if each["fixed"] else ""),
+            each["file_system"],
+            show_size(each["min_size_bytes"]),
+            each["max_size"],
+            marks[each["encryption"]],
+            marks[each["trim"]],
+            each["refused"] or ", ".join(_SYSTEMS[system].partition(" ")[0] for system in each["compatible"]),
+        )
+        for each in found
+    ]
+    lines = table(("TYPE", "FILESYSTEM", "FROM", "UP TO", "ENCRYPTED", "TRIM", "OPENS ON"), rows, frozenset({2, 3}))
+    reasons = sorted({each["not_encrypted_because"] for each in found} - {None})
+    lines += [f"never encrypted: {why}" for why in reasons]
+    lost = ", ".join(sorted({each["file_system"] for each in found if not each["links"]}))
+    return [*lines, f"{lost}: no links, owners, permissions; fat32: files of at most 4.3 GB"]
+
+
 def _doctor(result: Object) -> list[str]:
     lines = [f"installed: {name}" for name in result["fixed"]]
     rows = [(tool["name"], tool["found"] or "missing", tool["purpose"]) for tool in result["tools"]]
@@ -282,6 +303,7 @@ _RENDERERS: dict[str, Callable[[Object], list[str]]] = {
     "luks-backup": _luks_backup,
     "archive rekey": render_archive.archive_rekey,
     "doctor": _doctor,
+    "formats": _formats,
     "archive mount": _archive_mount,
     "archive unmount": _archive_unmount,
     "plugin status": _plugin_status,

@@ -18,7 +18,8 @@ def check_size(size: int, type: ImageType, file_system: FileSystemType, *, encry
     """Refuse a size that this image type with this filesystem cannot have. Raises ``BadUsage``."""
     both = cell(type, file_system, encrypted=encrypted)
     if both.refused:
-        raise BadUsage(f"there are no {type} images with {file_system}: {both.refused}", hint=SEE_FORMATS)
+        how = "encrypted " if encrypted else ""
+        raise BadUsage(f"there are no {how}{type} images with {file_system}: {both.refused}", hint=SEE_FORMATS)
     if size < both.smallest:
         raise BadUsage(
             f"{show_size(size)} is too small for a disk with {file_system}",

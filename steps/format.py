@@ -41,7 +41,12 @@ class Format:
                 with self.scratch.open("xb") as file:
                     file.truncate(place.length)
                 ctx.platform.make_filesystem(
-                    self.scratch, self.file_system, label=self.label, uuid=self.uuid, owner=self.owner
+                    self.scratch,
+                    self.file_system,
+                    label=self.label,
+                    uuid=self.uuid,
+                    owner=self.owner,
+                    start=place.start,
                 )
                 made = stack.enter_context(self.scratch.open("rb"))
                 return {"written": _lay(made.fileno(), place.start, image, ctx, zeros=bool(self.secret))}

@@ -182,14 +182,14 @@ def _plan(session: Session, name: str, options: Mapping[str, str]) -> Disk:
     """The disk as it is known, or as it would be made. Raises for parameters that contradict what exists."""
     known = session.catalog.get(name)
     type = image_type(options.get("type"), fixed=options.get("fixed") == "true")
-    file_system = _file_system(options.get("fs"))
+    file_system = _file_system(options)
     size = parse_size(options["size"]) if "size" in options else None
     if known is not None:
         _must_agree(
             known,
             size,
             type if "type" in options or type is ImageType.VHD_FIXED else None,
-            file_system if "fs" in options else None,
+            file_system if "fs" in options or options.get("portable") == "true" else None,
             options.get("path"),
             session,
         )
@@ -232,7 +232,12 @@ def image_type(text: str | None, *, fixed: bool = False) -> ImageType:
     return ImageType.VHD_FIXED
 
 
-def _file_system(text: str | None) -> FileSystemType:
+def _file_system(options: Mapping[str, str]) -> FileSystemType:
+    text = options.get("fs")
+    if options.get("portable") == "true":
+        if text not in (None, FileSystemType.NTFS):
+            raise BadUsage(f"--portable means NTFS, and --fs says {text}", hint="use one of the two")
+        text = FileSystemType.NTFS
     try:
         return FileSystemType(text or FileSystemType.EXT4)
     except ValueError:

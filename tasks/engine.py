@@ -64,6 +64,7 @@ QUERIES: dict[str, Callable[[Session, Mapping[str, str]], Json]] = {
     "list": queries.list_disks,
     "info": queries.info,
     "doctor": queries.doctor,
+    "formats": queries.formats,
     "archive list": list_archive,
 }
 

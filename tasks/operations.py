@@ -46,8 +46,8 @@ OPERATIONS: tuple[Operation, ...] = (
             Parameter("path", Kind.PATH, "folder or file for the image", metavar="PATH"),
             Parameter("abort", Kind.FLAG, "undo an interrupted create"),
             later("template", "templates"),
-            later("fs", "other filesystems"),
-            later("portable", "other filesystems", Kind.FLAG),
+            Parameter("fs", Kind.TEXT, "ext4 (default), ntfs, fat32, exfat, xfs or btrfs", metavar="FS"),
+            Parameter("portable", Kind.FLAG, "NTFS: for Windows, too"),
             later("allow-missing", "templates", Kind.FLAG),
             later("locked", "templates", Kind.FLAG),
             Parameter("encrypted", Kind.FLAG, "encrypt the disk (LUKS1); asks for a password"),
@@ -57,6 +57,7 @@ OPERATIONS: tuple[Operation, ...] = (
             "portunix vdisk create --name my-dev --size 20GB",
             "portunix vdisk create --name raw-dev --size 8GiB --type img --path /data/disks",
             "portunix vdisk create --name safe --size 20GB --encrypted",
+            "portunix vdisk create --name my-dev --size 20GB --type vhdx --fs ntfs",
             "portunix vdisk create --name my-dev --abort",
         ),
     ),
@@ -224,6 +225,13 @@ OPERATIONS: tuple[Operation, ...] = (
         ("portunix vdisk luks-backup my-dev /media/usb/my-dev.luks",),
     ),
     Operation(
+        "formats",
+        "list image types and filesystems: how large, where they open, what they can",
+        (),
+        ("portunix vdisk formats", "portunix vdisk formats --json"),
+        graph=False,
+    ),
+    Operation(
         "doctor",
         "report which host tools and privileges are there, and what works without them",
         (Parameter("fix", Kind.FLAG, "install what is missing"),),
@@ -245,7 +253,6 @@ LATER_OPERATIONS: dict[str, str] = {
     "resize": "more image types",
     "check": "more image types",
     "clone": "more image types",
-    "formats": "more image types",
     "repair": "robust mounts",
 }
 """Operations that are specified but not built yet, and the feature that brings each."""

@@ -1,9 +1,12 @@
-"""Operations that only look: list, info, doctor."""
+"""Operations that only look: list, info, formats, doctor."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from portunix_vdisk.platform.base import ImageType
+from portunix_vdisk.platform.formats import FILE_SYSTEMS, Cell, cells
+from portunix_vdisk.steps.sizes import show_size
 from portunix_vdisk.steps.step import Json
 from portunix_vdisk.tasks.describe import disk_json, show_path
 from portunix_vdisk.tasks.key_slots import encryption_json
@@ -24,6 +27,34 @@ def info(session: Session, options: Mapping[str, str]) -> Json:
         for export in session.catalog.exports(disk.uuid)
     ]
     return {"disk": disk_json(session, disk), "encryption": encryption_json(session, disk), "exports": exports}
+
+
+def formats(session: Session, options: Mapping[str, str]) -> Json:
+    """Every image type with every filesystem: how large, where it opens, what it can. Never raises."""
+    return {"formats": [_cell_json(each) for each in cells()]}
+
+
+def _cell_json(found: Cell) -> Json:
+    """The specification's keys first, then ours."""
+    inside = FILE_SYSTEMS[found.file_system]
+    return {
+        "type": found.type.extension,
+        "compression": found.compression,
+        "encryption": found.encryption,
+        "max_size": show_size(found.largest),
+        "compatible": [str(system) for system in found.opens],
+        "fixed": found.type is ImageType.VHD_FIXED,
+        "file_system": str(found.file_system),
+        "max_size_bytes": found.largest,
+        "min_size_bytes": found.smallest,
+        "trim": found.trim,
+        "snapshots": found.snapshots,
+        "links": inside.links,
+        "modes": inside.modes,
+        "max_file_bytes": inside.largest_file,
+        "not_encrypted_because": found.unencrypted or None,
+        "refused": found.refused or None,
+    }
 
 
 def doctor(session: Session, options: Mapping[str, str]) -> Json:

@@ -35,6 +35,7 @@ def sync_graph(session: Session, options: Mapping[str, str]) -> Graph:
         delete=options.get("delete") == "true",
         dry_run=options.get("dry-run") == "true",
         force=options.get("force") == "true",
+        file_system=disk.file_system,
     )
 
     def mirror(ctx: Context) -> Json:

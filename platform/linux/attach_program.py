@@ -103,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
                 "--room", required=True, type=Path, action="append", help="absolute path of a folder with free space"
             )
         if verb in ("mount", "repair"):
-            added.add_argument("--fs", required=True, type=FileSystemType, help="ext4")
+            added.add_argument("--fs", required=True, type=FileSystemType, help="ext4, ntfs, fat32 …")
         if verb == "mount":
             added.add_argument("--mount-point", required=True, type=Path, help="absolute path of the folder")
     return program

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,7 +64,8 @@ class Facts:
         """Whether the storage daemon or the server behind it has died: what is mounted takes and gives nothing more."""
         if self.state is None:
             return False
-        return bool(self.state.daemon_pid and self.daemon is None) or not server_lives(self.state)
+        gone = any(mounts.is_fuse(entry.kind) and _died(entry) for entry in self.mounts)
+        return gone or bool(self.state.daemon_pid and self.daemon is None) or not server_lives(self.state)
 
 
 def observe(root: Path, key: str) -> Facts | None:
@@ -79,7 +81,7 @@ def observe(root: Path, key: str) -> Facts | None:
         # Where /proc hides other people's processes (hidepid), only root can tell.
         daemon = recorded if server.is_daemon(recorded) or not visible() else None
     found = tuple(_loops_of(key, known, server.export))
-    entries = [entry for entry in mounts.mounted() if found and entry.device == found[0].number]
+    entries = [entry for entry in mounts.mounted() if found and _shows(entry, found[0], folder, known)]
     problem = _problem(key, known, found, daemon, entries)
     return Facts(key, folder, known, found, tuple(entries), daemon, problem)
 
@@ -120,6 +122,16 @@ def _loops_of(key: str, known: State | None, export: Path) -> Iterator[Loop]:
     return iter(sorted(candidates, key=lambda found: found.name != recorded_name))
 
 
+def _shows(entry: MountEntry, found: Loop, folder: Path, known: State | None) -> bool:
+    """Whether a mount is of our loop device. Those of programs and of Btrfs may have a number of their own."""
+    if entry.device == found.number:
+        return True
+    ours = (str(state.private_mount(folder)), known.mount_point if known is not None else "")
+    # Anybody may call what a program of theirs shows whatever they like, so it has to be where we put it.
+    named = entry.kind == "btrfs" or (mounts.is_fuse(entry.kind) and str(entry.point) in ours)
+    return named and entry.source == found.device
+
+
 def _is_on(found: Loop, key: str) -> bool:
     """Whether a loop device lies on the file with this key."""
     if os.geteuid() == 0:
@@ -132,6 +144,14 @@ def _is_on(found: Loop, key: str) -> bool:
         return state.key_of(Path(found.backing).stat()) == key
     except OSError:
         return False
+
+
+def _died(entry: MountEntry) -> bool:
+    try:
+        os.statvfs(entry.point)
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
 
 
 def server_lives(known: State) -> bool:
@@ -170,6 +190,8 @@ def _problem(
         return "the image is attached more than once: " + ", ".join(other.device for other in found)
     if found[0].direct:
         return f"{found[0].device} uses direct I/O, which damages data"
+    if any(mounts.is_fuse(entry.kind) and _died(entry) for entry in entries):
+        return "the program that shows the filesystem has died"
     if not known.read_only and any(entry.failed for entry in entries):
         return "the filesystem switched itself to read-only after errors"
     return ""

@@ -23,6 +23,12 @@ _PROGRAMS = (
     ("fusermount3", "attach vhd images, archives and overlays through FUSE", _VHD_MOUNTING),
     ("mke2fs", "make ext4 filesystems", "no disk can be created; existing ones work"),
     ("cryptsetup", "encrypt disks and change their passwords", "no encrypted disk can be created; existing ones work"),
+    ("mkntfs", "make ntfs filesystems", "no disk can be created with ntfs"),
+    ("ntfs-3g", "mount ntfs filesystems", "disks with ntfs cannot be mounted, unless the kernel can"),
+    ("mkfs.vfat", "make fat32 filesystems", "no disk can be created with fat32"),
+    ("fusefat", "mount fat32 where the kernel cannot", "disks with fat32 cannot be mounted, unless the kernel can"),
+    ("mkfs.exfat", "make exfat filesystems", "no disk can be created with exfat"),
+    ("mount.exfat-fuse", "mount exfat where the kernel cannot", "exfat cannot be mounted, unless the kernel can"),
     ("e2fsck", "check and repair ext4 filesystems", "damaged disks cannot be repaired"),
 )
 

@@ -106,9 +106,11 @@ class LinuxPlatform:
 
     # filesystems --------------------------------------------------------------------------------------
 
-    def make_filesystem(self, path: Path, fs: FileSystemType, *, label: str, uuid: str, owner: Owner) -> None:
+    def make_filesystem(
+        self, path: Path, fs: FileSystemType, *, label: str, uuid: str, owner: Owner, start: int = 0
+    ) -> None:
         """See :class:`Platform`."""
-        filesystems.make_filesystem(self._commands, path, fs, label=label, uuid=uuid, owner=owner)
+        filesystems.make_filesystem(self._commands, path, fs, label=label, uuid=uuid, owner=owner, start=start)
 
     # encryption ---------------------------------------------------------------------------------------
 

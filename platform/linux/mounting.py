@@ -12,16 +12,12 @@ from portunix_vdisk.platform.errors import Corrupt, Failed, Missing, Refused
 from portunix_vdisk.platform.formats import TYPES
 from portunix_vdisk.platform.linux import mounts, state
 from portunix_vdisk.platform.linux.attaching import Attaching
+from portunix_vdisk.platform.linux.drivers import Showing, checker_of, show, wait_for_driver
 from portunix_vdisk.platform.linux.facts import Facts, observe
 from portunix_vdisk.platform.linux.freezing import thaw_left
 from portunix_vdisk.platform.linux.mount_point import mount_point_of, open_mount_point
 from portunix_vdisk.platform.linux.processes import users_of
 from portunix_vdisk.platform.linux.state import OVERLAY, SERVED, State
-
-# noinit_itable: the kernel would write zeros over inode tables that are zeros already, for minutes after a mount.
-_OPTIONS = {FileSystemType.EXT4: "errors=remount-ro,noinit_itable"}
-# What an archive holds can never be written, not even to replay a journal.
-_SERVED_OPTIONS = {FileSystemType.EXT4: "errors=continue,noload"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +45,30 @@ class Mounting(Attaching):
             with open_mount_point(point, self.caller) as place:
                 state.write(facts.folder, replace(note, mount_point=str(place.path), mount_point_made=place.made))
                 try:
+                    showing = Showing(
+                        facts.loop.device,
+                        fs,
+                        place.descriptor,
+                        note.read_only,
+                        self.caller.owner,
+                        served=note.type == SERVED,
+                        still=note.type == OVERLAY,
+                    )
                     if note.type == SERVED:
-                        self._mount_served(facts.loop.device, fs, place.descriptor, note)
+                        self._mount_served(showing, state.private_mount(facts.folder), note)
                     else:
-                        # Reading an overlay's folders must not make it another disk than the image.
-                        still = mounts.MS_NOATIME if note.type == OVERLAY else 0
-                        self._mount(facts.loop.device, fs, place.descriptor, still, read_only=note.read_only)
+                        self._mount(showing, state.private_mount(facts.folder))
                 except BaseException:
                     state.write(facts.folder, note)
                     raise
             return self.present(facts.key)
 
-    @staticmethod
-    def _mount(device: str, fs: FileSystemType, place: int, more: int, *, read_only: bool) -> None:
-        flags = mounts.MS_NOSUID | mounts.MS_NODEV | more | (mounts.MS_RDONLY if read_only else 0)
+    def _mount(self, showing: Showing, private: Path) -> None:
+        fs = showing.fs
         try:
-            # By descriptor: nobody can put a symbolic link in the way after the folder was checked.
-            mounts.mount(device, f"/proc/self/fd/{place}", fs.value, flags, _OPTIONS[fs])
+            show(self.commands, showing, private)
         except OSError as error:
-            if error.errno == errno.EROFS and read_only:
+            if error.errno == errno.EROFS and showing.read_only:
                 raise Refused(
                     "the disk was not unmounted cleanly, so its journal has to be replayed, which needs writing",
                     state="the disk is attached read-only and not mounted",
@@ -79,21 +80,20 @@ class Mounting(Attaching):
                 raise Corrupt(
                     f"the {fs.value} filesystem on the disk is damaged: {error.strerror}",
                     state="the disk is attached and not mounted",
-                    hint=f"check it: sudo e2fsck -f {device}",
+                    hint=f"check it: {checker_of(fs, showing.device)}",
                 ) from error
             raise Failed(
-                f"cannot mount {device}: {error.strerror}", state="the disk is attached, not mounted"
+                f"cannot mount {showing.device}: {error.strerror}", state="the disk is attached, not mounted"
             ) from error
 
-    @staticmethod
-    def _mount_served(device: str, fs: FileSystemType, place: int, note: State) -> None:
-        flags = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_RDONLY
+    def _mount_served(self, showing: Showing, private: Path, note: State) -> None:
         try:
-            mounts.mount(device, f"/proc/self/fd/{place}", fs.value, flags, _SERVED_OPTIONS[fs])
-        except OSError as error:
-            kind = Missing if error.errno == errno.ENODEV else Corrupt
+            show(self.commands, showing, private)
+        except (OSError, Corrupt) as error:
+            kind = Missing if isinstance(error, OSError) and error.errno == errno.ENODEV else Corrupt
+            why = error.strerror if isinstance(error, OSError) else error.what
             raise kind(
-                f"the kernel cannot mount the {fs.value} filesystem in {display(note.image)}: {error.strerror}",
+                f"the kernel cannot mount the {showing.fs.value} filesystem in {display(note.image)}: {why}",
                 state="nothing was changed",
                 hint="the archive is probably damaged where the filesystem's own tables are: use another copy of it",
             ) from error
@@ -131,6 +131,11 @@ class Mounting(Attaching):
                 self.clear(facts)
 
     def _unmount(self, facts: Facts) -> None:
+        private = state.private_mount(facts.folder)
+        if any(entry.point == private for entry in facts.mounts):
+            # Killed before it was where it belongs: nobody has used it there.
+            mounts.unmount(private)
+            facts = replace(facts, mounts=tuple(entry for entry in facts.mounts if entry.point != private))
         if len({entry.point for entry in facts.mounts}) > 1:
             places = ", ".join(display(str(entry.point)) for entry in facts.mounts)
             raise Refused(
@@ -152,6 +157,8 @@ class Mounting(Attaching):
                     state="the disk stays mounted; nothing is lost",
                     hint="leave the folder and stop these programs, then unmount again",
                 ) from error
+        if facts.loop is not None and any(mounts.is_fuse(entry.kind) for entry in facts.mounts):
+            wait_for_driver(facts.loop.device)
         if facts.state is not None:
             self.forget_mount_point(facts.folder, facts.state)
 

@@ -54,6 +54,11 @@ def mounted() -> list[MountEntry]:
     return entries
 
 
+def is_fuse(kind: str) -> bool:
+    """Whether a program shows what is mounted, and not the kernel."""
+    return kind in ("fuse", "fuseblk") or kind.startswith("fuse.")
+
+
 def _plain(field: bytes) -> str:
     """Blanks, tabs, newlines and backslashes are written as octal."""
     return os.fsdecode(_OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field))

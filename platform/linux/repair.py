@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from portunix_vdisk.platform import vhd
 from portunix_vdisk.platform.base import FileSystemType, ImageType, Partition
 from portunix_vdisk.platform.commands import display
 from portunix_vdisk.platform.errors import Corrupt
 from portunix_vdisk.platform.linux.containers import disk_size, driver_of
+from portunix_vdisk.platform.linux.drivers import checker_of
 from portunix_vdisk.platform.linux.facts import find
 from portunix_vdisk.platform.linux.mounting import Mounting
-
-_FIXED, _UNCORRECTED = 1, 4
 
 
 def repair(
@@ -80,16 +80,28 @@ def _checked(mounting: Mounting, image: Path, type: ImageType) -> list[str]:
     return ["checked the structures of the image: sound"]
 
 
+_CHECKS: Final = {
+    # program and options; highest exit status that is no damage, and those that mean "repaired"
+    FileSystemType.EXT4: (("e2fsck", "-f", "-p"), 3, (1, 2, 3)),
+    FileSystemType.NTFS: (("ntfsfix",), 0, ()),
+    FileSystemType.FAT32: (("fsck.vfat", "-p"), 1, (1,)),
+    FileSystemType.EXFAT: (("fsck.exfat", "-p"), 1, (1,)),
+}
+
+
 def _filesystem(mounting: Mounting, fs: FileSystemType, device: str) -> list[str]:
-    output = mounting.commands.run("e2fsck", "-f", "-p", device, accept=range(256))
+    if fs not in _CHECKS:
+        return [f"the filesystem was not checked: {fs} replays its own journal when it is mounted"]
+    (program, *options), sound, repaired = _CHECKS[fs]
+    output = mounting.commands.run(program, *options, device, accept=range(256))
     words = display(output.stdout + output.stderr).strip().splitlines()
-    if output.status >= _UNCORRECTED:
+    if output.status > sound:
         raise Corrupt(
             f"the {fs.value} filesystem is damaged and cannot be repaired without losing something: "
-            f"{words[-1] if words else f'e2fsck ended with status {output.status}'}",
+            f"{words[-1] if words else f'{program} ended with status {output.status}'}",
             state=f"the disk is attached as {device} and not mounted; nothing was removed from it",
-            hint=f"copy the image file first, then: sudo e2fsck -fy {device}",
+            hint=f"copy the image file first, then look: {checker_of(fs, device)}",
         )
-    if output.status & _FIXED:
+    if output.status in repaired:
         return ["checked the filesystem: repaired", *words]
     return [f"checked the filesystem: clean ({device})"]

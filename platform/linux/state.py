@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from portunix_vdisk.platform.base import ImageType, Partition
+from portunix_vdisk.platform.errors import Failed
+from portunix_vdisk.platform.linux import mounts
 
 ROOT = Path("/run/portunix-vdisk")
 VERSION = 1
@@ -107,6 +109,16 @@ def write(folder: Path, state: State) -> None:
     partial.replace(folder / "state.json")
 
 
+def private_mount(folder: Path) -> Path:
+    """Where a filesystem that a program shows is mounted for a moment, before it is where a person wants it."""
+    return folder / "files"
+
+
 def remove(folder: Path) -> None:
-    """Forget everything about an image. Never leaves a folder without ``state.json`` behind in normal operation."""
+    """Forget everything about an image. Never leaves a folder without ``state.json`` behind in normal operation.
+
+    Nothing below a mount is touched: that would be the files on the disk. Raises ``Failed``.
+    """
+    if any(entry.point.is_relative_to(folder) for entry in mounts.mounted()):
+        raise Failed(f"something is still mounted below {folder}", hint="unmount it first")
     shutil.rmtree(folder, ignore_errors=True)

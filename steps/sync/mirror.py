@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from portunix_vdisk.platform.base import FileSystemType
 from portunix_vdisk.platform.errors import Failed, Refused
 from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.steps.sync.apply import Apply
+from portunix_vdisk.steps.sync.fits import Fits
 from portunix_vdisk.steps.sync.ledger import Applied, Ledger, target_trouble
 from portunix_vdisk.steps.sync.metadata import Metadata
 from portunix_vdisk.steps.sync.pipeline import Pipeline
@@ -40,6 +42,7 @@ class Mirror:
         delete: also delete what is gone from the source.
         dry_run: only say what would be done; nothing is written.
         force: overwrite and delete also what was changed in the target, or was never synced.
+        file_system: of the target, which may not be able to hold everything; None: it can.
     """
 
     source: Path
@@ -48,6 +51,7 @@ class Mirror:
     delete: bool = False
     dry_run: bool = False
     force: bool = False
+    file_system: FileSystemType | None = None
 
     def run(self, ctx: Context) -> Json:
         """Do it; the result counts files, bytes, folders and links.
@@ -73,6 +77,7 @@ class Mirror:
                 if not self.dry_run:
                     settle(ctx, record, root)
                 plan = self._plan(ctx, places, source, root, record)
+                self._warn(ctx, plan)
                 if self.dry_run:
                     return self._result(places, plan, None)
                 self._refuse(plan)
@@ -99,11 +104,17 @@ class Mirror:
             stack.callback(trees.close)
             if self.dry_run:
                 trees.hide_unfinished()
-            options = Options(self.delete, self.force, device, os.geteuid(), os.getegid())
+            options = Options(self.delete, self.force, device, os.geteuid(), os.getegid(), Fits(self.file_system))
             return make_plan(trees, entry_of(os.fstat(source)), there, options)
 
     def _refuse(self, plan: Plan) -> None:
         """Stop before the first write if something stands in the way."""
+        if plan.unfit.count:
+            raise Refused(
+                _listed("do not fit onto the target", plan.unfit),
+                state=NOTHING,
+                hint="rename or leave them out, or use a disk with ext4; portunix vdisk formats shows what each holds",
+            )
         if plan.blocked.count:
             raise Refused(_listed("cannot be replaced", plan.blocked), state=NOTHING)
         if plan.conflicts.count and not self.force:
@@ -111,6 +122,15 @@ class Mirror:
                 _listed("in the target would be lost", plan.conflicts),
                 state=NOTHING,
                 hint="save what you need, then run the same command with --force to overwrite",
+            )
+
+    def _warn(self, ctx: Context, plan: Plan) -> None:
+        """Say beforehand what will not survive."""
+        fits, left = Fits(self.file_system), plan.skipped.count
+        if not fits.links:
+            ctx.warn(
+                f"{fits.name} keeps no owners and permissions, times only roughly, and each name of a file with several"
+                " as a file of its own" + (f"; left out: {left} symbolic links or other special files" if left else "")
             )
 
     def _apply(
@@ -149,7 +169,7 @@ class Mirror:
             "dry_run": self.dry_run,
         }
         if done is None:
-            result["failed"] = plan.failed.lines
+            result["failed"] = [*plan.unfit.lines, *plan.failed.lines]
             result["planned"] = [
                 {"action": action, "path": shown(path)} for action, path in islice(plan.described(), NOTES_KEPT)
             ]

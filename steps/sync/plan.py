@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
-from portunix_vdisk.steps.sync.scan import FILE, FOLDER, SYMLINK, Entry, Listing, join, shown
+from portunix_vdisk.steps.sync.fits import Fits
+from portunix_vdisk.steps.sync.scan import FILE, FOLDER, NTFS_TICK, SYMLINK, Entry, Listing, join, shown
 
 NOTES_KEPT = 1000
 MOUNTED_THERE = "another filesystem is mounted there"
@@ -30,8 +31,8 @@ class Record(NamedTuple):
 class Options:
     """What the person asked for, and who we are.
 
-    ``device`` is the filesystem of the target. With ``uid`` 0 files keep their owners, otherwise they belong to
-    ``uid`` and ``gid``.
+    ``device`` is the filesystem of the target, ``fits`` what that can hold. With ``uid`` 0 files keep their owners,
+    otherwise they belong to ``uid`` and ``gid``.
     """
 
     delete: bool
@@ -39,6 +40,7 @@ class Options:
     device: int
     uid: int
     gid: int
+    fits: Fits = field(default_factory=lambda: Fits(None))
 
 
 class Trees(Protocol):
@@ -184,6 +186,7 @@ class Plan:
     """Conflicts that no force resolves."""
     failed: Notes = field(default_factory=Notes)
     skipped: Notes = field(default_factory=Notes)
+    unfit: Notes = field(default_factory=Notes)
     files: int = 0
     bytes: int = 0
     deletions: int = 0
@@ -248,6 +251,11 @@ def same_metadata(source: Entry, target: Entry, uid: int, gid: int) -> bool:
     if source.kind == SYMLINK:
         return True
     return wanted_mode(source.mode, source.uid, source.gid, uid, gid) == target.mode & 0o7777
+
+
+def same_time(source: Entry, target: Entry) -> bool:
+    """Whether a target was changed when its source was, as exactly as it can tell."""
+    return target.mtime_ns in (source.mtime_ns, source.mtime_ns // NTFS_TICK * NTFS_TICK)
 
 
 def is_ours(target: Entry, records: Sequence[Record]) -> bool:

@@ -22,6 +22,7 @@ from portunix_vdisk.steps.sync.plan import (
     Work,
     is_ours,
     same_metadata,
+    same_time,
     signature,
 )
 from portunix_vdisk.steps.sync.scan import FILE, FOLDER, SYMLINK, Entry, Listing, join
@@ -80,8 +81,13 @@ class _Planner:
             plan.failed.add(join(path, name), problem)
         records = self._trees.records(path) if in_target else {}
         below: list[_Next] = []
+        fits = self._options.fits
+        twins = fits.twins(source.entries)
         for name in sorted(source.entries):
             wanted = source.entries[name]
+            if trouble := fits.trouble(name, wanted, twins):
+                plan.unfit.add(join(path, name), trouble)
+                continue
             if name in target.problems:
                 plan.failed.add(join(path, name), f"in the target: {target.problems[name]}")
                 continue
@@ -93,6 +99,8 @@ class _Planner:
                 self._file(work, name, wanted, there, known)
             elif wanted.kind == FOLDER:
                 below.extend(self._subfolder(work, name, wanted, there, known))
+            elif wanted.kind == SYMLINK and not fits.links:
+                plan.skipped.add(join(path, name), f"a symbolic link, which {fits.name} cannot hold")
             elif wanted.kind == SYMLINK:
                 self._symlink(work, name, wanted, there, known)
             else:
@@ -123,7 +131,7 @@ class _Planner:
             verdict, expected = Verdict.COPY, clear
         else:
             expected, inode, links = signature(there), there.inode, there.links
-            if wanted.size == there.size and wanted.mtime_ns == there.mtime_ns:
+            if wanted.size == there.size and same_time(wanted, there):
                 if not same_metadata(wanted, there, self._options.uid, self._options.gid):
                     verdict = Verdict.METADATA
                 else:
@@ -138,7 +146,7 @@ class _Planner:
                     return
                 verdict = Verdict.COPY
         member = Member(work, name, verdict, expected, inode, links, wanted.size, wanted.mtime_ns)
-        if wanted.links > 1 or links > 1:
+        if self._options.fits.links and (wanted.links > 1 or links > 1):
             self._groups.setdefault((wanted.device, wanted.inode), []).append(member)
         else:
             self._settle(member)
@@ -196,7 +204,7 @@ class _Planner:
 
     def _folder_differs(self, wanted: Entry, there: Entry) -> bool:
         same = same_metadata(wanted, there, self._options.uid, self._options.gid)
-        return not same or wanted.mtime_ns != there.mtime_ns
+        return not same or not same_time(wanted, there)
 
     def _symlink(self, work: Work, name: str, wanted: Entry, there: Entry | None, known: Sequence[Record]) -> None:
         plan = self._plan
@@ -204,7 +212,7 @@ class _Planner:
             expected: bytes | None = b""
         elif there.kind == SYMLINK and there.link == wanted.link:
             same = same_metadata(wanted, there, self._options.uid, self._options.gid)
-            if not same or wanted.mtime_ns != there.mtime_ns:
+            if not same or not same_time(wanted, there):
                 plan.metadata += 1
                 work.add(Op.METADATA, name, signature(there), wanted.size, wanted.mtime_ns)
             else:

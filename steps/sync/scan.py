@@ -15,6 +15,8 @@ from typing import NamedTuple
 FILE = stat.S_IFREG
 FOLDER = stat.S_IFDIR
 SYMLINK = stat.S_IFLNK
+NTFS_TICK = 100
+"""Nanoseconds that NTFS counts time in; what is between is lost."""
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_AT_ONCE = 64

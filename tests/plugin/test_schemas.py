@@ -38,6 +38,19 @@ RESULTS: dict[str, Any] = {
         },
         "exports": [EXPORT],
     },
+    "formats": {
+        "formats": [
+            {
+                "type": "vhd",
+                "max_size": "2.2 TB",
+                "compatible": ["linux", "wsl2"],
+                "file_system": "ext4",
+                **dict.fromkeys(("compression", "encryption", "fixed", "trim", "snapshots", "links", "modes"), False),
+                **dict.fromkeys(("max_size_bytes", "min_size_bytes"), 7),
+                **dict.fromkeys(("max_file_bytes", "not_encrypted_because", "refused")),
+            }
+        ]
+    },
     "create": {"disk": DISK, "changed": True},
     "mount": {"disk": DISK | {"mount_point": "/mnt/dev", "device": "/dev/loop0"}, "changed": True},
     "unmount": {"disk": DISK, "changed": False},
