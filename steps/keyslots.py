@@ -55,9 +55,9 @@ class ChangeKey:
         """Result: the slots in use. Raises ``WrongPassword``, ``Refused``, ``BadUsage``, ``Missing``, ``Failed``."""
         if self.change is KeyChange.REPLACE and self.new == self.secret:
             raise BadUsage("the new password is the old one", state="nothing was changed")
-        with self._copy(self._header(ctx)):
+        with self.copied(self._header(ctx)):
             if not ctx.platform.luks.opens(self.scratch, self.secret):
-                raise WrongPassword("wrong password for the disk", state="nothing was changed", hint="try again")
+                raise wrong_password()
             if self.change is not KeyChange.REMOVE:
                 self._add(ctx)
             if self.change is not KeyChange.ADD:
@@ -122,7 +122,8 @@ class ChangeKey:
                 image.flush()
 
     @contextmanager
-    def _copy(self, header: bytes) -> Iterator[None]:
+    def copied(self, header: bytes) -> Iterator[None]:
+        """While the context lasts, ``scratch`` holds this header."""
         self._copy_again(header)
         try:
             yield
@@ -166,6 +167,22 @@ class BackUpHeader:
             partial.unlink(missing_ok=True)
             raise Failed(f"cannot write {self.output}: {error.strerror}", state="nothing was kept") from error
         return {"bytes": len(data)}
+
+
+def check_password(
+    ctx: Context, image: Path, type: ImageType, partition: Partition, scratch: Path, secret: bytes
+) -> None:
+    """Find out whether a password opens a disk, also while it is mounted. Raises ``WrongPassword``."""
+    data = ctx.platform.peek(image, type, partition.start, read_header(ctx, image, type, partition).payload)
+    copy = ChangeKey(image, type, partition, scratch, KeyChange.ADD, secret)
+    with copy.copied(data):
+        if not ctx.platform.luks.opens(scratch, secret):
+            raise wrong_password()
+
+
+def wrong_password() -> WrongPassword:
+    """What to say of a password that opens no slot."""
+    return WrongPassword("wrong password for the disk", state="nothing was changed", hint="try again")
 
 
 def read_header(ctx: Context, image: Path, type: ImageType, partition: Partition) -> LuksHeader:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from portunix_vdisk.platform.base import Attachment, FileSystemType
@@ -23,11 +23,13 @@ from portunix_vdisk.steps.compact.survey import Compaction, allocated, survey
 from portunix_vdisk.steps.disk import Disk
 from portunix_vdisk.steps.exclude.overlay import release_image
 from portunix_vdisk.steps.ext4 import Doubt
+from portunix_vdisk.steps.keyslots import check_password
 from portunix_vdisk.steps.source import SourceIdentity
 from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.describe import disk_json, show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
 from portunix_vdisk.tasks.session import Session
+from portunix_vdisk.tasks.unlocking import disk_secret
 from portunix_vdisk.tasks.which import attachment_of, find_disk, must_be_ready, only_mounted_disk
 
 
@@ -53,6 +55,8 @@ class _Compacting:
         """Whether there is nothing to gain. Looks again only when the image has changed."""
         if self.skipped:
             return True
+        if self.disk.encrypted and not self.task.secret:
+            return False
         try:
             if attachment_of(self.session, self.disk) is not None:
                 return False
@@ -83,9 +87,11 @@ class _Compacting:
         held = attachment_of(self.session, self.disk)
         if held is None:
             return {}
+        # Before anything is taken away that could not be brought back without it.
+        self._unlock(ctx)
         self.session.at_end(self._restore)
         if held.problem:
-            RepairAttachment(self.disk.path, self.disk.type, self.disk.partition, self.disk.file_system).run(ctx)
+            self._repair(ctx)
             self.mounted = held if held.mount_point is not None else None
             return {}
         if held.mount_point is not None:
@@ -103,6 +109,10 @@ class _Compacting:
     def prepare(self, ctx: Context) -> Json:
         """See :class:`PrepareCopy`; a journal that waits to be replayed is replayed before."""
         self._refuse_other()
+        if self.disk.encrypted:
+            self._unlock(ctx)
+            if self.settled():
+                return {}
         try:
             survey(self.task, ctx.platform)
         except Doubt as doubt:
@@ -110,7 +120,7 @@ class _Compacting:
                 raise cannot_tell(self.task.image, doubt) from doubt
             ctx.info(f"{doubt.why}; doing that first")
             try:
-                RepairAttachment(self.disk.path, self.disk.type, self.disk.partition, self.disk.file_system).run(ctx)
+                self._repair(ctx)
             except Missing as missing:
                 raise cannot_tell(self.task.image, doubt) from missing
             if self.settled():
@@ -125,8 +135,21 @@ class _Compacting:
         held, disk = self.mounted, self.disk
         assert held is not None
         assert held.mount_point is not None
-        AttachImage(disk.path, disk.type, disk.partition, held.read_only, held.live).run(ctx)
+        AttachImage(disk.path, disk.type, disk.partition, held.read_only, held.live, self.task.secret).run(ctx)
         return MountImage(disk.path, disk.file_system, held.mount_point).run(ctx)
+
+    def _unlock(self, ctx: Context) -> None:
+        """Get the password of an encrypted disk. Raises ``WrongPassword``, and ``Refused`` if nobody can be asked."""
+        if not self.disk.encrypted or self.task.secret:
+            return
+        disk, secret = self.disk, disk_secret(self.session, self.disk)
+        scratch = self.session.home.run / f"{disk.uuid}.header"
+        check_password(ctx, disk.path, disk.type, disk.partition, scratch, secret)
+        self.task = replace(self.task, secret=secret)
+
+    def _repair(self, ctx: Context) -> None:
+        disk = self.disk
+        RepairAttachment(disk.path, disk.type, disk.partition, disk.file_system, self.task.secret).run(ctx)
 
     def _leave(self, busy: Refused, ctx: Context) -> Json:
         try:
@@ -161,9 +184,6 @@ def compact_graph(session: Session, options: Mapping[str, str]) -> Graph:
     """The graph of ``compact:NAME``. Raises ``NotFound`` or ``Refused``."""
     disk = find_disk(session, options["disk"]) if "disk" in options else only_mounted_disk(session)
     work = _Compacting(session, disk, Compaction(disk.path.resolve(), disk.type, disk.partition, disk.file_system))
-    if disk.encrypted:
-        work.skipped = f"{disk.name} is encrypted, and what is free inside cannot be told from the outside"
-    replace = Replace(work.task, session.home.catalog, disk.uuid)
 
     def settled(values: Values) -> bool:
         return work.settled()
@@ -195,11 +215,11 @@ def compact_graph(session: Session, options: Mapping[str, str]) -> Graph:
         members=(
             Member("release", "unmount, to mount again at the end", work.release, lambda values: work.released()),
             Member("prepare", "find out what is in use, make an empty image", work.prepare, settled, clean),
-            Member("copy", "copy what is in use", CopyUsed(work.task).run, settled),
+            Member("copy", "copy what is in use", lambda ctx: CopyUsed(work.task).run(ctx), settled),
             Member(
                 "replace",
                 "prove the new image and put it in the place of the old one",
-                replace.run,
+                lambda ctx: Replace(work.task, session.home.catalog, disk.uuid).run(ctx),
                 lambda values: work.settled() and work.recorded(),
             ),
             Member("mount", "mount it again where it was", work.mount, lambda values: work.restored()),

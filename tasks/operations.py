@@ -132,6 +132,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Parameter(
                 "disk", Kind.DISK, "name or image file of the disk (default: the only mounted disk)", metavar="DISK"
             ),
+            *PASSWORD,
         ),
         ("portunix vdisk compact my-dev.vhd", "portunix vdisk compact --disk my-dev"),
     ),

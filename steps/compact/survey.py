@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,7 @@ from portunix_vdisk.platform.base import FileSystemType, ImageMap, ImageType, Pa
 from portunix_vdisk.platform.errors import Failed, VdiskError
 from portunix_vdisk.platform.formats import TYPES
 from portunix_vdisk.steps.free_space import Runs, common, find_used
+from portunix_vdisk.steps.plain import used_inside
 from portunix_vdisk.steps.source import ImageSource
 
 LEAST_GAIN: Final = 4 << 20
@@ -29,6 +30,8 @@ class Compaction:
     type: ImageType
     partition: Partition
     file_system: FileSystemType
+    secret: bytes = field(default=b"", compare=False, repr=False)
+    """The password of an encrypted disk; what is copied stays encrypted."""
 
     @property
     def partial(self) -> Path:
@@ -65,11 +68,19 @@ def survey(task: Compaction, platform: Platform) -> Survey:
     """Look at an image that nobody uses. Raises ``Doubt`` where its filesystem doesn't say what is in use."""
     image = platform.map_image(task.image, task.type)
     with closing(ImageSource(task.image, image)) as source:
-        used = find_used(source, task.partition, task.file_system)
+        used = _used(task, platform, source)
         kept = list(common(source.extents, used))
         grain = TYPES[task.type].grain
         gain = (cells(source.extents, grain) - cells(kept, grain)) * grain
     return Survey(image, used, kept, sum(end - start for start, end in kept), gain)
+
+
+def _used(task: Compaction, platform: Platform, source: ImageSource) -> Runs:
+    if not task.secret:
+        return find_used(source, task.partition, task.file_system)
+    how = (task.image, task.type, task.partition, task.secret)
+    with platform.open_encrypted(*how, writable=False) as plain:
+        return used_inside(source, task.partition, plain, task.file_system)
 
 
 def superfluous(there: ImageMap, wanted: Runs, grain: int) -> int:

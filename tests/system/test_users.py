@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 from blocks import free_extents, raw_of
 from person import Person, person
 
@@ -129,4 +130,30 @@ def test_compact_of_a_mounted_disk_with_sudo() -> None:
         user.sudo("compact", "my-dev")
         assert stranger_files(user.home, uid) == []
         user.vdisk("unmount", "my-dev")
+        tidy(user)
+
+
+@pytest.mark.full
+def test_an_encrypted_disk_of_a_user_with_sudo() -> None:
+    """The password goes to the privileged program by its input, through sudo."""
+    with person(sudo=True) as user:
+        uid = pwd.getpwnam(user.name).pw_uid
+        for name, text in (("password", "twelve large boxers"), ("wrong", "eleven of them")):
+            (user.folder / name).write_text(text)
+            os.chown(user.folder / name, uid, uid)
+        user.vdisk("create", "--name", "safe", "--size", "64MB", "--encrypted", "--password-file", "password")
+        refused = user.vdisk("mount", "safe", "mnt", "--password-file", "wrong", check=5)
+        assert "wrong password for the disk" in refused.err
+        user.vdisk("mount", "safe", "mnt", "--password-file", "password")
+        user.run("touch", user.folder / "mnt" / "mine", check=0)
+        user.vdisk("passwd", "safe", "--password-file", "password", "--new-password-file", "wrong", check=4)
+        user.vdisk("unmount", "safe")
+        user.vdisk("passwd", "safe", "--password-file", "password", "--new-password-file", "wrong")
+        user.doit("mount:safe", "mountpoint=mnt", "password-file=wrong")
+        assert (user.folder / "mnt" / "mine").exists()
+        user.doit("unmount:safe")
+        user.sudo("mount", "safe", user.folder / "mnt", "--password-file", user.folder / "wrong")
+        user.sudo("unmount", "safe")
+        assert stranger_files(user.folder, uid) == []
+        assert stranger_files(user.home, uid) == []
         tidy(user)
