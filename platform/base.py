@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from portunix_vdisk.platform.kinds import FileSystemType as FileSystemType
+from portunix_vdisk.platform.kinds import ForeignType as ForeignType
 from portunix_vdisk.platform.kinds import ImageType as ImageType
 from portunix_vdisk.platform.luks_headers import LuksHeaders
 
@@ -170,6 +171,9 @@ class Platform(Protocol):
 
     def open_image(self, path: Path, type: ImageType, *, writable: bool) -> AbstractContextManager[BlockImage]:
         """Open the guest-visible disk; on leaving the context everything is flushed and released."""
+
+    def open_foreign(self, path: Path, type: ForeignType) -> AbstractContextManager[BlockImage]:
+        """Open the disk inside an image that we never write. Nothing that it may name is opened, only this file."""
 
     def peek(self, path: Path, type: ImageType, offset: int, length: int) -> bytes:
         """Bytes of the guest-visible disk, also of one that is in use: then of what does not change meanwhile."""

@@ -39,6 +39,15 @@ class ImageType(StrEnum):
         return self is not ImageType.LOOP
 
 
+class ForeignType(StrEnum):
+    """Kinds of images that we read and never write."""
+
+    VMDK = "vmdk"
+    """VMware's, in one file."""
+    VDI = "vdi"
+    """VirtualBox'."""
+
+
 class FileSystemType(StrEnum):
     """Filesystem inside the partition."""
 

@@ -212,18 +212,18 @@ def _import(result: Object) -> list[str]:
     disk = result["disk"]
     if disk is None:
         return _aborted(result)
-    if "image" in result:
+    if result.get("in_place"):
         said = "is now" if result["changed"] else "is already"
         lines = [
             f"{result['image']} {said} the disk {disk['name']}: {disk['size']} {disk['type']}, {disk['file_system']}"
         ]
         return [*lines, f"next: portunix vdisk mount {disk['name']}"]
-    if not result["changed"] and not result["damage"]:
+    if not result["changed"] and not result.get("damage"):
         return [f"{disk['name']} exists already with this content: {disk['path']}"]
-    if result["damage"]:
+    if result.get("damage"):
         return render_archive.damage(disk, result["damage"])
     lines = [f"imported {disk['name']}: {disk['size']} {disk['type']}, verified, {disk['path']}"]
-    if result["reused_bytes"]:
+    if result.get("reused_bytes"):
         lines.append(f"{show_size(result['reused_bytes'])} were kept from an earlier run")
     return [*lines, f"next: portunix vdisk mount {disk['name']}"]
 

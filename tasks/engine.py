@@ -32,8 +32,7 @@ from portunix_vdisk.tasks.create_disk import abort_graph, create_graph
 from portunix_vdisk.tasks.delete_disk import delete_graph
 from portunix_vdisk.tasks.export_disk import export_graph
 from portunix_vdisk.tasks.graph import Graph
-from portunix_vdisk.tasks.import_archive import disk_name_in
-from portunix_vdisk.tasks.import_image import import_any_graph
+from portunix_vdisk.tasks.import_image import disk_name_of, import_any_graph
 from portunix_vdisk.tasks.key_slots import luks_backup_graph, passwd_graph
 from portunix_vdisk.tasks.mount_disk import mount_graph
 from portunix_vdisk.tasks.operations import SECRET_KINDS, Operation, operation
@@ -131,7 +130,7 @@ def check_options(known: Operation, options: Mapping[str, str]) -> None:
 def plan(session: Session, name: str, options: Mapping[str, str]) -> Graph:
     """The graph of an operation. Raises ``VdiskError`` for a request that cannot be."""
     if options.get("abort") == "true":
-        unfinished = options.get("name") or disk_name_in(session, options)
+        unfinished = options.get("name") or disk_name_of(session, options)
         return abort_graph(session, name, unfinished)
     return GRAPHS[name](session, options)
 

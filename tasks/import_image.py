@@ -1,4 +1,7 @@
-"""import of a disk image that others made, instead of an archive: ``--in-place`` enters the file into the catalog."""
+"""import of a disk image that others made, instead of an archive: copy → register; or ``--in-place``: enter.
+
+A copy is an image of ours, of any type, with the same content; in place, the file itself is the disk from then on.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,28 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from portunix_vdisk.platform.base import FileSystemType, ImageType
+from portunix_vdisk.platform.base import FileSystemType, ForeignType, ImageType
 from portunix_vdisk.platform.commands import display
 from portunix_vdisk.platform.errors import BadUsage, Corrupt, NotFound, Refused
 from portunix_vdisk.platform.home import calling_owner
+from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.disk import Disk, DiskState
 from portunix_vdisk.steps.foreign.containers import Container, container_of, is_archive
+from portunix_vdisk.steps.foreign.copy import CopyForeign, opened, rounded
 from portunix_vdisk.steps.foreign.filesystems import Read
-from portunix_vdisk.steps.foreign.volumes import Volume, choose, volumes_of
+from portunix_vdisk.steps.foreign.volumes import choose, volumes_of
 from portunix_vdisk.steps.names import check_name, suggest_name
+from portunix_vdisk.steps.register import Register
 from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.archives import count_of
+from portunix_vdisk.tasks.create_disk import declared, has_inode, image_path, is_ours, known_disk
 from portunix_vdisk.tasks.describe import disk_json, show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
-from portunix_vdisk.tasks.import_archive import import_graph
+from portunix_vdisk.tasks.import_archive import disk_name_in, import_graph
 from portunix_vdisk.tasks.session import Session
 
 _USABLE = frozenset(str(each) for each in FileSystemType)
@@ -40,13 +48,9 @@ def import_any_graph(session: Session, options: Mapping[str, str]) -> Graph:
     for name in _FOR_ARCHIVES:
         if name in options:
             raise BadUsage(f"--{name} is for archives, and this is a disk image")
-    if "in-place" not in options:
-        raise Refused(
-            "images made elsewhere are not copied yet",
-            state="nothing was changed",
-            hint="import it where it is, with --in-place",
-        )
-    return _adopt_graph(session, options)
+    if "in-place" in options:
+        return _adopt_graph(session, options)
+    return _copy_graph(session, options)
 
 
 def _is_image(session: Session, options: Mapping[str, str]) -> bool:
@@ -68,6 +72,13 @@ def _is_image(session: Session, options: Mapping[str, str]) -> bool:
             return False
 
 
+def disk_name_of(session: Session, options: Mapping[str, str]) -> str:
+    """The name that an import without a name gives its disk. Raises what reading the file raises."""
+    if _is_image(session, options):
+        return suggest_name(session.absolute(options["archive"]).name)
+    return disk_name_in(session, options)
+
+
 def _adopt_graph(session: Session, options: Mapping[str, str]) -> Graph:
     # The file itself: what a link means may change, and what is attached is never found through one.
     image = Path(os.path.realpath(session.absolute(options["archive"])))
@@ -76,7 +87,7 @@ def _adopt_graph(session: Session, options: Mapping[str, str]) -> Graph:
         raise Refused(f"{show_path(image)} belongs to the unfinished disk {known.name}", state="nothing was changed")
     if known is not None and options.get("name", known.name) != known.name:
         raise Refused(f"{show_path(image)} is the disk {known.name} already", state="nothing was changed")
-    disk = known or plan_adoption(session, image, options)
+    disk = known or _look(session, image, options)[1]
 
     def entered(values: Values) -> bool:
         return session.catalog.by_uuid(disk.uuid) is not None
@@ -100,8 +111,73 @@ def _adopt_graph(session: Session, options: Mapping[str, str]) -> Graph:
     )
 
 
-def plan_adoption(session: Session, image: Path, options: Mapping[str, str]) -> Disk:
-    """The catalog entry for an image of somebody else's.
+def _copy_graph(session: Session, options: Mapping[str, str]) -> Graph:
+    image = Path(os.path.realpath(session.absolute(options["archive"])))
+    if image.is_relative_to(session.home.disks) and any(disk.path == image for disk in session.catalog.all()):
+        raise Refused(f"{show_path(image)} is a disk of yours already", state="nothing was changed")
+    kind, wanted = _look(session, image, options)
+    disk = _known(session, image, wanted) or wanted
+    partial = durable.partial_of(disk.path)
+    step = CopyForeign(image, kind, partial, disk.type)
+
+    def ready() -> bool:
+        known = session.catalog.by_uuid(disk.uuid)
+        return known is not None and known.state is DiskState.READY
+
+    def copied(values: Values) -> bool:
+        known = session.catalog.by_uuid(disk.uuid)
+        return ready() or (known is not None and is_ours(known, values))
+
+    def copy(ctx: Context) -> Json:
+        with declared(session, disk):
+            known = known_disk(session, disk.name)
+            if known.partial_inode is None or not has_inode(partial, known.partial_inode):
+                step.prepare(ctx)
+                stat = partial.stat()
+                session.catalog.set_partial(disk.uuid, (stat.st_dev, stat.st_ino))
+        result = step.run(ctx)
+        inode = known_disk(session, disk.name).partial_inode
+        return {"uuid": disk.uuid, "inode": list(inode or ()), "result": result}
+
+    def register(ctx: Context) -> Json:
+        return Register(session.home.catalog, disk.uuid, disk.path, imported=True).run(ctx)
+
+    return Graph(
+        operation="import",
+        disk=disk.name,
+        doc=f"make {disk.name} from {show_path(image)}",
+        locks=(disk.path, image),
+        members=(
+            Member("copy", "copy the content into a new image, and read it back", copy, copied),
+            Member("register", "give the image its name and enter it into the catalog", register, lambda _: ready()),
+        ),
+        result=lambda values: {
+            "disk": disk_json(session, known_disk(session, disk.name)),
+            "image": show_path(image),
+            "in_place": False,
+            "changed": bool(session.ran),
+        },
+    )
+
+
+def _known(session: Session, image: Path, wanted: Disk) -> Disk | None:
+    """The disk of that name, if it is a copy of this image as the image is now. Raises ``Refused`` for another one."""
+    known = session.catalog.get(wanted.name)
+    if known is None:
+        return None
+    if known.archive_root == wanted.archive_root and known.archive_path == image:
+        untouched = known.path.exists() and durable.identity_of(known.path) == known.imported_identity
+        if known.state is DiskState.IMPORTING or untouched:
+            return known
+    raise Refused(
+        f"a disk called {wanted.name} exists already",
+        state="nothing was changed",
+        hint=f"portunix vdisk import {show_path(image)} --name ANOTHER-NAME",
+    )
+
+
+def _look(session: Session, image: Path, options: Mapping[str, str]) -> tuple[ImageType | ForeignType, Disk]:
+    """What an image is, and the catalog entry for a copy of it, or for itself with ``--in-place``.
 
     Raises ``NotFound``, ``Refused`` or ``Corrupt`` for what cannot be used, ``BadUsage`` for impossible options.
     """
@@ -111,42 +187,64 @@ def plan_adoption(session: Session, image: Path, options: Mapping[str, str]) -> 
     with _file(image) as (read, length):
         container = container_of(read, length, image.name, options.get("image-type", ""))
         bare = container is Container.RAW and volumes_of(read, length)[0].number == 0
-    type = _type_of(container, bare=bare)
-    if "type" in options and options["type"] != str(type):
-        raise Refused(f"{show_path(image)} is a {type}, and stays one where it is", hint="leave out --type")
-    with session.platform.open_image(image, type, writable=False) as disk:
-        volume = choose(volumes_of(disk.read, disk.size), number, _USABLE)
-        size = disk.size
-    return _disk(name, image, type, size, volume)
-
-
-def _disk(name: str, path: Path, type: ImageType, size: int, volume: Volume) -> Disk:
-    return Disk(
+        about = durable.identity_of(image)
+    kind = _kind_of(container, bare=bare)
+    with opened(session.platform, image, kind) as inside:
+        size = inside.size
+        volume = choose(volumes_of(inside.read, size), number, _USABLE)
+    in_place = "in-place" in options
+    type = _type_for(kind, options.get("type"), in_place=in_place)
+    if type is ImageType.LOOP and volume.number:
+        raise BadUsage("this disk has a partition table, which an image of the type loop has not", hint="--type img")
+    disk = Disk(
         name=name,
         uuid=str(uuid.uuid4()),
-        path=path,
+        path=image if in_place else image_path(session, name, type, options.get("path")),
         type=type,
-        size=size,
+        size=size if in_place else rounded(size),
         file_system=FileSystemType(volume.file_system),
-        state=DiskState.READY,
+        state=DiskState.READY if in_place else DiskState.IMPORTING,
         created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         partition=volume.partition,
         owner=calling_owner(),
     )
+    if in_place:
+        return kind, disk
+    # What the content is called: this very state of the file.
+    root = "image-" + "-".join(map(str, (about.device, about.inode, about.size, about.mtime_ns)))
+    return kind, replace(disk, archive_path=image, archive_root=root)
 
 
-def _type_of(container: Container, *, bare: bool) -> ImageType:
-    """Our type of image for a file of this kind. Raises ``Refused`` where there is none."""
-    known = {str(each): each for each in ImageType}
+def _kind_of(container: Container, *, bare: bool) -> ImageType | ForeignType:
+    """What reads such a file. Raises ``Refused`` where nothing does."""
     if container is Container.RAW:
-        return known["loop"] if bare and "loop" in known else known["img"]
-    if str(container) not in known:
+        return ImageType.LOOP if bare else ImageType.IMG
+    for types in (ImageType, ForeignType):
+        for each in types:
+            if str(each) == str(container):
+                return each
+    raise Refused(
+        f"images of the kind {container} cannot be read here yet",
+        state="nothing was changed",
+        hint="convert it: qemu-img convert -O qcow2 FILE NEW-FILE",
+    )
+
+
+def _type_for(kind: ImageType | ForeignType, wanted: str | None, *, in_place: bool) -> ImageType:
+    """The type that the disk will have. Raises ``BadUsage`` or ``Refused``."""
+    if wanted is not None and wanted not in set(map(str, ImageType)):
+        raise BadUsage(f"there is no image type {wanted!r}", hint=f"one of: {', '.join(ImageType)}")
+    if not in_place:
+        return ImageType(wanted) if wanted else kind if isinstance(kind, ImageType) else ImageType.VHD
+    if isinstance(kind, ForeignType):
         raise Refused(
-            f"an image of the kind {container} cannot be used where it is",
+            f"images of the kind {kind} are only read here, not written",
             state="nothing was changed",
-            hint=f"convert it: qemu-img convert -f {container} -O vpc -o force_size=on FILE NEW-FILE.vhd",
+            hint="without --in-place its content is copied into an image of another type",
         )
-    return known[str(container)]
+    if wanted not in (None, str(kind)):
+        raise BadUsage(f"this is a {kind}, and stays one where it is", hint="leave out --type, or --in-place")
+    return kind
 
 
 @contextmanager

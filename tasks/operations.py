@@ -190,6 +190,7 @@ OPERATIONS: tuple[Operation, ...] = (
             "portunix vdisk import portable-dev.zip --name my-dev-copy --path /data/disks",
             "portunix vdisk import portable-dev.zip --generation 3 --type img",
             "portunix vdisk import damaged.zip --salvage",
+            "portunix vdisk import server.vmdk --type qcow2",
             "portunix vdisk import server.img --in-place --partition 2 --name server",
         ),
     ),

@@ -12,6 +12,7 @@ from portunix_vdisk.platform.base import (
     Attachment,
     BlockImage,
     FileSystemType,
+    ForeignType,
     HostTool,
     ImageMap,
     ImageType,
@@ -27,6 +28,7 @@ from portunix_vdisk.platform.home import calling_owner
 from portunix_vdisk.platform.linux import (
     facts,
     filesystems,
+    foreign,
     host,
     images,
     luks,
@@ -78,6 +80,10 @@ class LinuxPlatform:
         if writable:
             self._refuse_attached(path)
         return images.open_image(self._commands, path, type, writable=writable)
+
+    def open_foreign(self, path: Path, type: ForeignType) -> AbstractContextManager[BlockImage]:
+        """See :class:`Platform`."""
+        return foreign.open_foreign(self._commands, path, type)
 
     def peek(self, path: Path, type: ImageType, offset: int, length: int) -> bytes:
         """See :class:`Platform`."""

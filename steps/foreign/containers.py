@@ -10,6 +10,7 @@ Format 5.0"; VirtualBox' VDICore.h; Apple's UDIF trailer as described in dmg2img
 
 from __future__ import annotations
 
+import struct
 from enum import StrEnum
 from pathlib import PurePath
 
@@ -51,6 +52,10 @@ _OF_NAME = {
 } | dict.fromkeys(_RAW_NAMES, Container.RAW)
 _VHD_KINDS = {2: Container.VHD_FIXED, 3: Container.VHD}
 _VHD_KIND_AT = 60
+_VMDK = struct.Struct("<4sIIQQQQ")
+# magic, version, flags, sectors of the disk (none: other files hold it) and of a grain, offset and length of the
+# description in sectors
+_LONGEST_DESCRIPTION = 128
 _SIGNATURE_AT, _SIGNATURE = 510, b"\x55\xaa"
 _GPT = b"EFI PART"
 
@@ -97,6 +102,8 @@ def _candidates(read: Read, length: int) -> list[Container]:
                 state="nothing was opened",
                 hint="convert it on the machine that made it: qemu-img convert -O qcow2 FILE NEW-FILE",
             )
+    if start.startswith(b"KDMV"):
+        _refuse_part(read, start)
     end = read(length - SECTOR, SECTOR) if length >= SECTOR else b""
     found = [kind for offset, magic, kind in _AT_START if start[offset:].startswith(magic)]
     if end.startswith(b"conectix"):
@@ -109,6 +116,18 @@ def _candidates(read: Read, length: int) -> list[Container]:
     if (partitioned or content_of(read, 0, length)) and set(found) != {Container.VHD_FIXED}:
         found.append(Container.RAW)
     return found
+
+
+def _refuse_part(read: Read, start: bytes) -> None:
+    """Refuse a VMDK that is not the whole disk."""
+    _, _, _, capacity, _, offset, length = _VMDK.unpack_from(start)
+    description = read(offset * SECTOR, min(length, _LONGEST_DESCRIPTION) * SECTOR) if offset < 1 << 48 else b""
+    if not capacity or length > _LONGEST_DESCRIPTION or b"parentFileNameHint" in description:
+        raise Refused(
+            "this VMDK does not hold its disk alone: it names other files",
+            state="none of them was opened",
+            hint="make it one file: qemu-img convert -f vmdk -O qcow2 FILE NEW-FILE",
+        )
 
 
 def _vhd(footer: bytes) -> Container:

@@ -10,7 +10,6 @@ import pytest
 from machine import Machine
 
 MIB = 1 << 20
-_DRIVER = {"vhd": "vpc", "qcow2": "qcow2"}
 
 
 def sha256(path: Path) -> str:
@@ -135,14 +134,53 @@ def test_images_that_are_only_part_of_a_disk_are_refused(machine: Machine) -> No
     assert machine.vdisk("list", "--json").result["disks"] == []
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("type", ["vhd"])
-def test_an_image_of_another_program(machine: Machine, type: str) -> None:
+_MADE = {
+    "vhd": ("vpc", ()),
+    "fixed.vhd": ("vpc", ("-o", "subformat=fixed")),
+    "vhdx": ("vhdx", ()),
+    "qcow2": ("qcow2", ("-o", "compat=0.10,cluster_size=2M")),
+}
+"""Kinds of images, made with options that we don't use ourselves."""
+_READ = {
+    "vmdk": ("vmdk", ()),
+    "stream.vmdk": ("vmdk", ("-o", "subformat=streamOptimized")),
+    "vdi": ("vdi", ("-o", "static=on")),
+}
+
+
+def theirs(machine: Machine, kind: str) -> Path:
     raw = partitioned(machine.folder / "raw.img", MBR, 20)
-    image = machine.folder / f"theirs.{type}"
-    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", _DRIVER[type], raw, image], check=True)
-    machine.vdisk("import", image, "--in-place", "--name", "ours")
+    image = machine.folder / f"theirs.{kind}"
+    format, options = (_MADE | _READ)[kind]
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", format, *options, raw, image], check=True)
+    raw.unlink()
+    return image
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", _MADE)
+def test_an_image_of_another_program_is_used(machine: Machine, kind: str) -> None:
+    machine.vdisk("import", theirs(machine, kind), "--in-place", "--name", "ours")
     assert mark(machine, "ours") == "20"
+
+
+@pytest.mark.parametrize("kind", ["vmdk", *(pytest.param(kind, marks=pytest.mark.full) for kind in (*_MADE, *_READ))])
+def test_an_image_of_another_program_is_copied(machine: Machine, kind: str) -> None:
+    image = theirs(machine, kind)
+    before = sha256(image)
+    if kind in _READ:
+        assert "without --in-place" in machine.vdisk("import", image, "--in-place", check=4).err
+    made = machine.vdisk("import", image, "--name", "ours", "--type", "qcow2", "--json").result
+    assert (made["in_place"], made["disk"]["type"]) == (False, "qcow2")
+    assert machine.vdisk("import", image, "--name", "ours", "--type", "qcow2", "--json").json["tasks"]["run"] == 0
+    assert mark(machine, "ours") == "20"
+    assert sha256(image) == before
+    assert "exists already" in machine.vdisk("import", image, "--name", "ours", check=4).err
+    assert [path.name for path in machine.disk("ours").parent.iterdir()] == ["ours.qcow2"]
+
+
+@pytest.mark.full
+def test_what_is_no_image_is_refused(machine: Machine) -> None:
     (machine.folder / "folder").mkdir()
     machine.vdisk("import", "folder", "--in-place", check=4)
     machine.vdisk("import", "nowhere.img", "--in-place", check=3)

@@ -119,3 +119,12 @@ def test_images_are_known_by_their_content(tmp_path: Path, format: str, options:
 def test_any_file_is_something_or_refused(data: bytes) -> None:
     with suppress(Refused):
         assert container_of(reading(data), len(data), "file") in Container
+
+
+def test_a_vmdk_above_another_is_refused(tmp_path: Path) -> None:
+    parent, child = tmp_path / "parent.vmdk", tmp_path / "child.vmdk"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "vmdk", parent, "4M"], check=True)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "vmdk", "-b", parent, "-F", "vmdk", child], check=True)
+    data = child.read_bytes()
+    with pytest.raises(Refused, match="names other files"):
+        container_of(reading(data), len(data), "child.vmdk")
