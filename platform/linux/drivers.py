@@ -26,6 +26,8 @@ from portunix_vdisk.platform.linux import mounts
 PATIENCE = 60.0
 """Seconds that a FUSE program has to write out what it holds and end."""
 _STEP = 0.005
+_BRIEFLY = 5.0
+"""Seconds in which whoever looks into a folder has looked."""
 _MS_BIND = 4096
 
 # noinit_itable: the kernel would write zeros over inode tables that are zeros already, for minutes after a mount.
@@ -109,6 +111,19 @@ def show(commands: Commands, showing: Showing, private: Path) -> None:
         _by_program(commands, program, showing, private)
 
 
+def leave(private: Path) -> None:
+    """Unmount the private folder. Somebody may look there just now; what stays is unmounted together with the disk."""
+    deadline = time.monotonic() + _BRIEFLY
+    while True:
+        try:
+            mounts.unmount(private)
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                return
+            time.sleep(_STEP)
+
+
 def wait_for_driver(device: str) -> None:
     """Wait until no program has this block device open, and everything written to it is where it belongs.
 
@@ -174,7 +189,7 @@ def _by_program(commands: Commands, program: Program, showing: Showing, private:
         try:
             mounts.mount(str(private), f"/proc/self/fd/{showing.place}", "", _MS_BIND, "")
         finally:
-            mounts.unmount(private)
+            leave(private)
     finally:
         with suppress(OSError):
             private.rmdir()

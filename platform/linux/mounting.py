@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from portunix_vdisk.platform.errors import Corrupt, Failed, Missing, Refused
 from portunix_vdisk.platform.formats import TYPES
 from portunix_vdisk.platform.linux import mounts, state
 from portunix_vdisk.platform.linux.attaching import Attaching
-from portunix_vdisk.platform.linux.drivers import Showing, checker_of, show, wait_for_driver
+from portunix_vdisk.platform.linux.drivers import Showing, checker_of, leave, show, wait_for_driver
 from portunix_vdisk.platform.linux.facts import Facts, observe
 from portunix_vdisk.platform.linux.freezing import thaw_left
 from portunix_vdisk.platform.linux.mount_point import mount_point_of, open_mount_point
 from portunix_vdisk.platform.linux.processes import users_of
 from portunix_vdisk.platform.linux.state import OVERLAY, SERVED, State
+
+_BRIEFLY, _STEP = 1.0, 0.01
+"""Seconds in which whoever looks at a mounted disk has looked, and between two attempts to unmount it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,7 @@ class Mounting(Attaching):
         private = state.private_mount(facts.folder)
         if any(entry.point == private for entry in facts.mounts):
             # Killed before it was where it belongs: nobody has used it there.
-            mounts.unmount(private)
+            leave(private)
             facts = replace(facts, mounts=tuple(entry for entry in facts.mounts if entry.point != private))
         if len({entry.point for entry in facts.mounts}) > 1:
             places = ", ".join(display(str(entry.point)) for entry in facts.mounts)
@@ -146,21 +150,32 @@ class Mounting(Attaching):
             # A dead daemon or a filesystem that gave up takes nothing any more; what was synced before survives.
             if not facts.dead and not entry.failed:
                 self._write_out(entry.point)
-            try:
-                mounts.unmount(entry.point)
-            except OSError as error:
-                if error.errno != errno.EBUSY:
-                    raise Failed(f"cannot unmount {display(str(entry.point))}: {error.strerror}") from error
-                users = ", ".join(users_of(entry.device)[:5]) or "a program or another mount below it"
-                raise Refused(
-                    f"{display(str(entry.point))} is in use by {users}",
-                    state="the disk stays mounted; nothing is lost",
-                    hint="leave the folder and stop these programs, then unmount again",
-                ) from error
+            self._take_away(entry)
         if facts.loop is not None and any(mounts.is_fuse(entry.kind) for entry in facts.mounts):
             wait_for_driver(facts.loop.device)
         if facts.state is not None:
             self.forget_mount_point(facts.folder, facts.state)
+
+    @staticmethod
+    def _take_away(entry: mounts.MountEntry) -> None:
+        deadline = time.monotonic() + _BRIEFLY
+        while True:
+            try:
+                mounts.unmount(entry.point)
+                return
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    raise Failed(f"cannot unmount {display(str(entry.point))}: {error.strerror}") from error
+                found = users_of(entry.device)[:5]
+                # Who only asks how much is free, as our own "list" does, is no user and gone in a moment.
+                if found or time.monotonic() > deadline:
+                    users = ", ".join(found) or "a program or another mount below it"
+                    raise Refused(
+                        f"{display(str(entry.point))} is in use by {users}",
+                        state="the disk stays mounted; nothing is lost",
+                        hint="leave the folder and stop these programs, then unmount again",
+                    ) from error
+                time.sleep(_STEP)
 
     @staticmethod
     def _write_out(point: Path) -> None:

@@ -83,7 +83,8 @@ def copy_content(source: int, target: int, info: os.stat_result, pulse: Callable
                 position += count
                 pulse(position - done)
                 done = position
-        os.ftruncate(target, size)
+        if os.fstat(target).st_size != size:
+            os.ftruncate(target, size)
         pulse(size - done)
     after = os.fstat(source)
     if after.st_size != size or after.st_mtime_ns != info.st_mtime_ns:

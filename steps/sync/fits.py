@@ -23,6 +23,8 @@ class Fits:
         facts = FILE_SYSTEMS[file_system] if file_system is not None else None
         self.links = facts is None or facts.links
         """Symbolic links, and files with several names."""
+        self.modes = facts is None or facts.modes
+        """Owners and permissions, and times that can be set."""
         self._cased = facts is None or facts.cased
         self._any_name = facts is None or facts.any_name
         self._largest = facts.largest_file if facts is not None else None

@@ -23,6 +23,8 @@ class Metadata:
     uid: int
     gid: int
     refused: Notes
+    kept: bool = True
+    """Whether the target keeps owners, modes and attributes. Where not, times are set as far as it lets us."""
 
     def apply(
         self,
@@ -44,6 +46,13 @@ class Metadata:
         Raises:
             OSError: an error of the target.
         """
+        if not self.kept:
+            try:
+                os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
+            except OSError as error:
+                if error.errno not in (*_NO_ATTRIBUTES, errno.EPERM):
+                    raise
+            return
         if self.uid == 0 and (info.st_uid, info.st_gid) != made_with:
             # First, because it clears set-user-ID bits and file capabilities.
             os.chown(target, info.st_uid, info.st_gid)

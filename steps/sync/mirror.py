@@ -141,7 +141,7 @@ class Mirror:
             raise Failed(f"target {shown(os.fspath(places.target))} cannot be made")
         with ExitStack() as stack:
             stack.callback(os.close, target)
-            metadata = Metadata(os.geteuid(), os.getegid(), Notes())
+            metadata = Metadata(os.geteuid(), os.getegid(), Notes(), kept=Fits(self.file_system).modes)
             ledger = Ledger(plan, done, places.prefix)
             pipeline = stack.enter_context(Pipeline(ctx, ledger, metadata, source, target, plan.bytes))
             apply = Apply(plan, ledger, record, metadata, pipeline, source, target)

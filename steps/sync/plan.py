@@ -42,6 +42,10 @@ class Options:
     gid: int
     fits: Fits = field(default_factory=lambda: Fits(None))
 
+    def same_metadata(self, source: Entry, target: Entry) -> bool:
+        """Whether owner and mode are what they can be in the target."""
+        return not self.fits.modes or same_metadata(source, target, self.uid, self.gid)
+
 
 class Trees(Protocol):
     """Both trees as the planner sees them; folders are paths below the top."""

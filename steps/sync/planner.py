@@ -21,7 +21,6 @@ from portunix_vdisk.steps.sync.plan import (
     Trees,
     Work,
     is_ours,
-    same_metadata,
     same_time,
     signature,
 )
@@ -132,7 +131,7 @@ class _Planner:
         else:
             expected, inode, links = signature(there), there.inode, there.links
             if wanted.size == there.size and same_time(wanted, there):
-                if not same_metadata(wanted, there, self._options.uid, self._options.gid):
+                if not self._options.same_metadata(wanted, there):
                     verdict = Verdict.METADATA
                 else:
                     verdict = Verdict.SAME if _confirmed(there, known) else Verdict.UNRECORDED
@@ -203,7 +202,7 @@ class _Planner:
         return [_Next(path, False, True, False)]
 
     def _folder_differs(self, wanted: Entry, there: Entry) -> bool:
-        same = same_metadata(wanted, there, self._options.uid, self._options.gid)
+        same = self._options.same_metadata(wanted, there)
         return not same or not same_time(wanted, there)
 
     def _symlink(self, work: Work, name: str, wanted: Entry, there: Entry | None, known: Sequence[Record]) -> None:
@@ -211,7 +210,7 @@ class _Planner:
         if there is None:
             expected: bytes | None = b""
         elif there.kind == SYMLINK and there.link == wanted.link:
-            same = same_metadata(wanted, there, self._options.uid, self._options.gid)
+            same = self._options.same_metadata(wanted, there)
             if not same or not same_time(wanted, there):
                 plan.metadata += 1
                 work.add(Op.METADATA, name, signature(there), wanted.size, wanted.mtime_ns)

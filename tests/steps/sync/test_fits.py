@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 
 import pytest
 from silent import Silent
 
-from portunix_vdisk.platform.base import FileSystemType
+from portunix_vdisk.platform.base import FileSystemType, ImageType, Owner
 from portunix_vdisk.platform.errors import Refused
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
+from portunix_vdisk.steps.allocate import Allocate
+from portunix_vdisk.steps.format import Format
+from portunix_vdisk.steps.partition import plan_partition
 from portunix_vdisk.steps.step import Context
 from portunix_vdisk.steps.sync.mirror import Mirror
 
@@ -77,3 +81,32 @@ def test_links_are_left_out_and_told(tmp_path: Path) -> None:
     assert sorted(path.name for path in target.iterdir()) == ["hard", "in"]
     assert (target / "hard").stat().st_nlink == 1
     assert (target / "hard").read_bytes() == (target / "in/plain").read_bytes() == b"x" * 5000
+
+
+@pytest.mark.parametrize("fs", [FAT, EXFAT, NTFS])
+def test_onto_the_real_thing_twice(tmp_path: Path, fs: FileSystemType) -> None:
+    """Owners and modes that cannot be kept are no failure, and the second run copies nothing."""
+    platform, image, point = LinuxPlatform(), tmp_path / "disk.loop", tmp_path / "point"
+    size, ctx = 64 << 20, Context(LinuxPlatform(), Silent())
+    Allocate(image, ImageType.LOOP, size).run(ctx)
+    place = plan_partition(size, ImageType.LOOP)
+    Format(image, ImageType.LOOP, place, fs, "x", str(uuid.uuid4()), Owner(0, 0), tmp_path / "scratch").run(ctx)
+    source, _ = grown(tmp_path)
+    (source / "in/large.bin").write_bytes(os.urandom(3 << 20))
+    (source / "in/run.sh").write_bytes(b"#!/bin/sh\n")
+    (source / "in/run.sh").chmod(0o700)
+    os.chown(source / "in/run.sh", 1234, 567)
+    platform.attach(image, ImageType.LOOP, place, read_only=False)
+    platform.mount(image, fs, point)
+    try:
+        first = Mirror(source, point / "target", point, file_system=fs).run(ctx)
+        second = Mirror(source, point / "target", point, file_system=fs).run(ctx)
+        assert isinstance(first, dict)
+        assert isinstance(second, dict)
+        assert (first["files_copied"], second["files_copied"]) == (3, 0)
+        platform.unmount(image)
+        platform.mount(image, fs, point)
+        for path in (source / "in").iterdir():
+            assert (point / "target/in" / path.name).read_bytes() == path.read_bytes()
+    finally:
+        platform.detach(image)
