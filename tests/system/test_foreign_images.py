@@ -164,7 +164,9 @@ def test_an_image_of_another_program_is_used(machine: Machine, kind: str) -> Non
     assert mark(machine, "ours") == "20"
 
 
-@pytest.mark.parametrize("kind", ["vmdk", *(pytest.param(kind, marks=pytest.mark.full) for kind in (*_MADE, *_READ))])
+@pytest.mark.parametrize(
+    "kind", ["vmdk", *(pytest.param(kind, marks=pytest.mark.full) for kind in {**_MADE, **_READ} if kind != "vmdk")]
+)
 def test_an_image_of_another_program_is_copied(machine: Machine, kind: str) -> None:
     image = theirs(machine, kind)
     before = sha256(image)
