@@ -27,8 +27,11 @@ def lines() -> list[str]:
     def opens(systems: frozenset[System]) -> str:
         return ", ".join(NAMES[system] for system in System if system in systems)
 
+    def most(type: ImageType) -> str:
+        return show_size(max(cell(type, fs).largest for fs in FILE_SYSTEMS))
+
     types = [
-        f"| `{type.extension}`{' --fixed' if type is ImageType.VHD_FIXED else ''} | {show_size(max(cell(type, fs).largest for fs in FILE_SYSTEMS))} "
+        f"| `{type.extension}`{' --fixed' if type is ImageType.VHD_FIXED else ''} | {most(type)} "
         f"| {yes(facts.trim)} | {yes(not facts.unencrypted)} | {opens(facts.opens)} |"
         for type, facts in TYPES.items()
     ]
