@@ -12,7 +12,7 @@ from pathlib import Path
 
 from portunix_vdisk.platform.base import Partition
 
-_FORMATS = {".vhd": "vpc", ".vhdx": "vhdx", ".qcow2": "qcow2", ".img": "raw", ".raw": "raw"}
+_FORMATS = {".vhd": "vpc", ".vhdx": "vhdx", ".qcow2": "qcow2", ".img": "raw", ".dmg": "raw", ".raw": "raw"}
 _PIECE = 4 << 20
 
 

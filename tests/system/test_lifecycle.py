@@ -1,4 +1,4 @@
-"""The main job, as a person does it, with both types of image."""
+"""The main job, as a person does it, with each type of image."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from blocks import difference_in_use
+from kinds import FORMAT
 from machine import Machine
 from trees import facts, grow
 
 from portunix_vdisk.platform.base import Partition
 
-TYPES = ["vhd", "img"]
-FORMAT = {"vhd": "vpc", "img": "raw"}
+TYPES = ["vhd", "img", *(pytest.param(type, marks=pytest.mark.full) for type in ("vhdx", "qcow2", "dmg"))]
 
 
 def sha256(path: Path) -> str:
@@ -63,7 +63,7 @@ def test_a_disk_travels(machine: Machine, type: str) -> None:
         ["qemu-img", "compare", "-f", FORMAT[type], "-F", FORMAT[type], copy, again], capture_output=True, check=False
     )
     assert compared.returncode == 0, compared.stdout
-    if type == "img":
+    if type in ("img", "dmg"):
         assert sha256(copy) == sha256(again)
     machine.vdisk("mount", "copy")
     assert facts(machine.home / "vdisk" / "mnt" / "copy" / "projects" / "app") == expected
