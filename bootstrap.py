@@ -63,7 +63,6 @@ ONLY_FOR_TESTS = (
     ("mkfs.xfs", "xfsprogs", TESTS),
     ("qemu-system-x86_64", "qemu-system-x86", TESTS),
     ("busybox", "busybox-static", TESTS),
-    ("ntfs-3g", "ntfs-3g", TESTS),
 )
 """What nobody but the tests wants; ``setup`` and ``demo`` don't install it."""
 

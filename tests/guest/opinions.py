@@ -119,7 +119,9 @@ def _exfat(content: BinaryIO) -> _Files:
                 yield from inside(below, f"{path}{name}/")
                 continue
             stream = file.stream
-            runs = disk.runlist(stream.location, stream.flags.not_fragmented) if stream.data_length else []
+            size, together = stream.data_length, bool(stream.flags.not_fragmented)
+            # The size counts only where the file is in one piece, else it would be taken for that.
+            runs = disk.runlist(stream.location, together, size if together else None) if size else []
             yield path + name, RunlistStream(content, runs, stream.data_length, disk.sector_size)
 
     return inside(next(iter(disk.files.values()))[1], "")
