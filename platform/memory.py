@@ -12,10 +12,13 @@ _PR_SET_DUMPABLE = 4
 def keep_memory_private() -> None:
     """From now on this process leaves no core dump, and no other process of its user may look into it.
 
-    To be called before the process gets hold of a secret. Core dumps that are piped to a program ignore the limit,
-    so on Linux the process is also marked as not dumpable (prctl(2), core(5)).
+    To be called before the process gets hold of a secret. It is also marked as not dumpable (prctl(2), core(5)). That
+    ends with exec, and the programs that get the secret from us inherit only the limit: one byte, because core dumps
+    that are piped to a program ignore all limits but this one (``fs/coredump.c``), and no file is as small as that.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    limit = 0 if most == 0 else 1
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
     if sys.platform == "linux":
         import ctypes
 

@@ -62,7 +62,7 @@ class ChangeKey:
                 self._add(ctx)
             if self.change is not KeyChange.ADD:
                 self._remove(ctx)
-            return {"slots": list(parse_luks(self.scratch.read_bytes()[:HEADER_BYTES]).slots)}
+            return {"slots": list(self._changed().slots)}
 
     def _add(self, ctx: Context) -> None:
         # An interrupted run may have got as far as this.
@@ -95,7 +95,7 @@ class ChangeKey:
                 hint="change it, or add another one before: portunix vdisk passwd DISK --add",
             )
         ctx.platform.luks.remove(self.scratch, self.secret)
-        left = parse_luks(self.scratch.read_bytes()[:HEADER_BYTES]).slots
+        left = self._changed().slots
         if len(left) != len(slots) - 1 or (self.new and not ctx.platform.luks.opens(self.scratch, self.new)):
             raise Failed("removing a password went wrong", state="the disk was not touched by it")
         # The old key material first: a slot whose material is gone opens nothing, whatever the table says.
@@ -106,6 +106,11 @@ class ChangeKey:
         with ctx.platform.open_image(self.image, self.type, writable=False) as image:
             header = parse_luks(image.read(self.partition.start, HEADER_BYTES))
             return image.read(self.partition.start, header.payload)
+
+    def _changed(self) -> LuksHeader:
+        # The file is as large as the partition, and nearly all of it is a hole.
+        with self.scratch.open("rb") as file:
+            return parse_luks(file.read(HEADER_BYTES))
 
     def _write(self, before: bytes, ctx: Context) -> None:
         """Bring what differs from ``before`` into the image: key material, then the table of slots."""

@@ -19,6 +19,10 @@ _INACTIVE = 0x0000DEAD
 # magic, version, cipher, mode, hash, payload offset (sectors), key bytes, digest, its salt, its iterations, UUID
 _HEADER = struct.Struct(">6sH32s32s32sII20s32sI40s")
 # active, iterations, salt, offset of the key material (sectors), stripes
+_MOST_ITERATIONS = 100_000_000
+"""More than a minute for a password; cryptsetup by itself takes two seconds' worth, a few million. Whoever made the
+image must not make others compute for days."""
+_STRIPES = 4000
 _SLOT = struct.Struct(">II32sII")
 HEADER_BYTES: Final = _HEADER.size + SLOTS * _SLOT.size
 LARGEST_HEADER: Final = 64 << 20
@@ -50,15 +54,20 @@ def parse_luks(data: bytes) -> LuksHeader:
     """Understand the first :data:`HEADER_BYTES` of a partition. Raises ``Corrupt`` for what is no LUKS1 header."""
     if len(data) < HEADER_BYTES or not is_encrypted(data):
         raise Corrupt("the partition has no LUKS header")
-    _, version, cipher, mode, hash, payload, key_bytes, _, _, _, uuid = _HEADER.unpack_from(data)
+    _, version, cipher, mode, hash, payload, key_bytes, _, _, iterations, uuid = _HEADER.unpack_from(data)
     if version != 1:
         raise Corrupt(f"the partition is encrypted with LUKS{version}, and only LUKS1 is understood")
-    if not _HEADER.size < payload * _SECTOR <= LARGEST_HEADER or not 0 < key_bytes <= 512:
+    if (
+        not _HEADER.size < payload * _SECTOR <= LARGEST_HEADER
+        or not 0 < key_bytes <= 512
+        or iterations > _MOST_ITERATIONS
+    ):
         raise Corrupt("the LUKS header of the partition makes no sense")
     active = []
     for number in range(SLOTS):
-        state, *_ = _SLOT.unpack_from(data, _HEADER.size + number * _SLOT.size)
-        if state not in (_ACTIVE, _INACTIVE):
+        state, iterations, _, _, stripes = _SLOT.unpack_from(data, _HEADER.size + number * _SLOT.size)
+        costly = state == _ACTIVE and (iterations > _MOST_ITERATIONS or stripes != _STRIPES)
+        if state not in (_ACTIVE, _INACTIVE) or costly:
             raise Corrupt(f"key slot {number} in the LUKS header of the partition makes no sense")
         if state == _ACTIVE:
             active.append(number)

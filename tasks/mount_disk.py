@@ -10,6 +10,7 @@ from portunix_vdisk.platform.errors import Refused
 from portunix_vdisk.steps.attaching import AttachImage, DetachImage, MountImage, RepairAttachment, UnmountImage
 from portunix_vdisk.steps.disk import Disk
 from portunix_vdisk.steps.exclude.overlay import release_image
+from portunix_vdisk.steps.keyslots import read_header
 from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.describe import disk_json, show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
@@ -50,6 +51,8 @@ def mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
         if held is not None and held.mount_point is not None:
             _must_agree(disk, held, wanted, read_only, live)
         release_image(disk.path, ctx)
+        if disk.encrypted:  # it may come from anybody: not everything that it may say is for QEMU to try
+            read_header(ctx, disk.path, disk.type, disk.partition)
         secret = disk_secret(session, disk)
         return AttachImage(disk.path, disk.type, disk.partition, read_only, live, secret).run(ctx)
 

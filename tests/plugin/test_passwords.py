@@ -95,7 +95,7 @@ def test_a_password_is_seen_nowhere(
     client = portunix.start("vdisk", "import", word, *arguments, "--json", "--debug", cwd=place, **options)
     facts = held(place)
     assert facts["digests"] == digests(SECRET.encode())
-    assert (facts["dumpable"], facts["core"]) == (0, [0, 0])
+    assert (facts["dumpable"], facts["core"]) in ((0, [0, 0]), (0, [1, 1]))
     root = portunix.home.root
     for pid in (client.pid, portunix.server_pid(), facts["pid"]):
         (limit,) = (line for line in Path(f"/proc/{pid}/limits").read_text().splitlines() if "core file" in line)
@@ -267,7 +267,7 @@ def test_plain_doit_takes_it_from_variables(
     process = doit(portunix, place, "import:one", "import:two", "archive=ask", variable, **options)
     facts = held(place)
     assert facts["digests"] == digests(SECRET.encode())
-    assert (facts["dumpable"], facts["core"]) == (0, [0, 0])
+    assert (facts["dumpable"], facts["core"]) in ((0, [0, 0]), (0, [1, 1]))
     assert processes_that_show(portunix.home.root, SECRET.encode()) == []
     (place / "go").touch()
     out, _ = process.communicate(timeout=30)

@@ -134,6 +134,16 @@ def test_at_every_moment_some_password_opens_it(image: Path, writes: int, part: 
     assert opens(image, OLD, NEW) == [False, True]
 
 
+def test_a_large_disk_costs_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy of the header is as large as the partition, and must not be read as a whole."""
+    platform, large = LinuxPlatform(), Partition(MIB, 8 << 40)
+    path = tmp_path / "large.img"
+    platform.create_image(path, ImageType.IMG, (8 << 40) + 2 * MIB)
+    EncryptPartition(path, ImageType.IMG, large, tmp_path / "scratch", OLD).run(Context(platform, Silent()))
+    step = ChangeKey(path, ImageType.IMG, large, tmp_path / "header", KeyChange.REPLACE, OLD, NEW)
+    assert step.run(Context(platform, Silent())) == {"slots": [1]}
+
+
 def test_there_are_no_more_moments(image: Path) -> None:
     """Twice the key material, 4000 stripes of 64 bytes in blocks, and the table."""
     change(image, KeyChange.REPLACE, OLD, NEW, _Dying(2 * (-(-256_000 // 4096) + 1), 0))
@@ -177,6 +187,9 @@ def test_what_a_header_may_not_say(image: Path) -> None:
         (104, struct.pack(">I", 0), "no sense"),
         (108, struct.pack(">I", 0), "no sense"),
         (208, b"what", "key slot 0"),
+        (212, b"\xff" * 4, "key slot 0"),
+        (252, b"\0\0\x10\0", "key slot 0"),
+        (164, b"\xff" * 4, "no sense"),
         (0, b"EXT4", "no LUKS header"),
     ):
         bad = good[:place] + value + good[place + len(value) :]

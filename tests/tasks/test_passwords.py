@@ -309,4 +309,4 @@ def test_who_holds_a_secret_leaves_no_core_dump(tmp_path: Path, code: str) -> No
     done = subprocess.run(
         [sys.executable, "-c", head + code + tail, tmp_path / "file"], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["0", "0", "0"]
+    assert done.stdout.split() in (["0", "0", "0"], ["0", "1", "1"])
