@@ -10,15 +10,6 @@ from portunix_vdisk.tests.bench.packages import Installer, python_project
 
 NODE_PROJECTS: Mapping[str, Mapping[str, str]] = {
     "mobile": {"react-native": "^0.73", "expo": "^50", "@react-navigation/native": "^6", "typescript": "^5"},
-    "backoffice": {
-        "antd": "^5",
-        "@ant-design/pro-components": "^2",
-        "@mui/icons-material": "^5",
-        "@mui/material": "^5",
-        "react": "^18",
-        "react-dom": "^18",
-        "gatsby": "^5",
-    },
     "portal": {
         "@angular/cli": "^17",
         "@angular/core": "^17",
@@ -39,14 +30,6 @@ NODE_PROJECTS: Mapping[str, Mapping[str, str]] = {
     },
     "intranet": {"nuxt": "^3", "vuetify": "^3", "@nestjs/core": "^10", "@nestjs/cli": "^10", "@tabler/icons": "^2"},
     "archive-2019": {"react-scripts": "^4", "react": "^16", "react-dom": "^16", "moment": "^2", "bootstrap": "^4"},
-    "archive-2021": {
-        "next": "^11",
-        "webpack": "^4",
-        "ember-cli": "^3",
-        "gulp": "^4",
-        "eslint": "^7",
-        "typescript": "^4",
-    },
 }
 PYTHON_PROJECTS: Mapping[str, tuple[str, ...]] = {
     "forecasts": ("polars==1.*", "pyarrow==17.*", "statsmodels==0.14.*", "xgboost-cpu==2.*", "bokeh==3.*"),
