@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from portunix_vdisk.steps.archive.packing import covered_chunks
 from portunix_vdisk.steps.archive.pipeline import Pipeline
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.storage import ArchiveFile, whole_path
+from portunix_vdisk.steps.archive.write_back import WriteBack
 from portunix_vdisk.steps.step import Context
 
 _BLOCK = 64 << 10
@@ -79,7 +80,6 @@ class ImportJob:
         self.done = 0
         self.damaged: dict[int, int] = {}
         """Offset and length of chunks that could not be had and are zeros now."""
-        self._unflushed = False
         self._pipeline: Pipeline[_Place, _Ready] | None = None
         with ExitStack() as stack:
             self.reader = stack.enter_context(_open(task, stack))
@@ -92,6 +92,7 @@ class ImportJob:
                 )
             self._touched = set(covered_chunks((one.start, one.start + one.length) for one in image.extents))
             self._image: BlockImage = stack.enter_context(platform.open_image(task.partial, task.type, writable=True))
+            self._write_back = WriteBack(self._image.flush)
             self._stack = stack.pop_all()
         places = {offset: _Place(offset, chunk_length(offset, size), None) for offset in self._touched}
         places |= {chunk.offset: _Place(chunk.offset, chunk.length, chunk) for chunk in self.reader.index.chunks}
@@ -104,32 +105,33 @@ class ImportJob:
         """Stop the threads, flush and release the image."""
         if self._pipeline is not None:
             self._pipeline.close()
-        with _Io(self.task.partial):
-            self._stack.close()
+        with _Io(self.task.partial), self._stack, closing(self._write_back):
+            self._write_back.wait()
 
     def unpack(self, index: int, count: int, ctx: Context) -> None:
-        """Make one range of the image right, durably; see :class:`Unpack`."""
+        """Make one range of the image right; see :class:`Unpack`."""
         start, end = range_of(index, count, self.reader.index.disk.size)
         for place in self._missing(start, end):
             if self._pipeline is None or self._pipeline.head is not place:
                 self._restart(place)
             assert self._pipeline is not None
             self._apply(self._pipeline.take(ctx.safe_point))
+            with _Io(self.task.partial):
+                self._write_back.keep_up(ctx.safe_point)
             self._proven.add(place.offset)
             if place.chunk is not None:
                 self.done += place.length
             ctx.update(self.done, self.total)
         ctx.safe_point()
-        if self._unflushed:
-            with _Io(self.task.partial):
-                self._image.flush()
-            self._unflushed = False
 
     def finish(self, ctx: Context) -> None:
-        """Prove every chunk that this process has not proven yet."""
+        """Prove every chunk that this process has not proven yet; then all of it is durable."""
         count = range_count(self.reader.index.disk.size)
         for number in range(count):
             self.unpack(number, count, ctx)
+        with _Io(self.task.partial):
+            self._write_back.wait()
+            self._image.flush()
 
     def _missing(self, start: int, end: int) -> Iterator[_Place]:
         inside = range(bisect_left(self._offsets, start), bisect_left(self._offsets, end))
@@ -165,7 +167,7 @@ class ImportJob:
         if ready.right:
             self.reused += place.length if place.chunk is not None else 0
             return
-        self._unflushed = True
+        self._write_back.wrote(place.length)
         with _Io(self.task.partial):
             if place.chunk is None:
                 self._image.zero(place.offset, place.length)

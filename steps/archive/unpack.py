@@ -49,11 +49,12 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Unpack:
-    """Make one of ``count`` ranges of the image equal to the archive, and durable.
+    """Make one of ``count`` ranges of the image equal to the archive.
 
-    Every chunk's digest is checked before it is written; what the image holds already is read back and, where its
-    digest is right, left alone; data where zeros belong is zeroed. Raises ``Corrupt`` naming archive, member and disk
-    offset, ``Failed`` for errors of the system; the image is kept.
+    It is brought to the medium while later ranges are unpacked; :class:`Finish` makes all of it durable, and reads
+    back what a run that was killed may have lost. Every chunk's digest is checked before it is written; what the image
+    holds already is read back and, where its digest is right, left alone; data where zeros belong is zeroed. Raises
+    ``Corrupt`` naming archive, member and disk offset, ``Failed`` for errors of the system; the image is kept.
     """
 
     task: Import

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from portunix_vdisk.platform.errors import Failed
 from portunix_vdisk.steps.archive.record import Record
 from portunix_vdisk.steps.archive.storage import ArchiveFile
-
-_WRITE_BACK = 64 << 20
-"""Bytes that are brought to the medium at a time, while the next ones are compressed."""
-_POLL = 0.1
+from portunix_vdisk.steps.archive.write_back import WriteBack
 
 
 class Appender:
@@ -30,11 +25,7 @@ class Appender:
         """Where the next record goes, in this file."""
         self.written = 0
         """Bytes written by this object."""
-        self._unsynced = 0
-        self._background = ThreadPoolExecutor(1)
-        self._write_back: Future[None] | None = None
-        self._began = 0.0
-        self._took = 0.0
+        self._write_back = WriteBack(file.write_back)
 
     def append(self, record: Record, payload: bytes) -> int:
         """Write a record; the offset of its header in this file."""
@@ -50,27 +41,15 @@ class Appender:
             raise self._failed(error) from error
         self.end += length
         self.written += length
-        self._unsynced += length
+        self._write_back.wrote(length)
         return start
 
     def keep_up(self, poll: Callable[[], None]) -> float | None:
-        """Wait until the medium is not far behind; ``poll`` is called meanwhile and may raise.
-
-        So what is shown as done is on the medium but for some 128 MiB, and the last sync has little left to wait for.
-        The result, now and then: the part of the time since the last one in which the medium was busy.
-        """
-        if self._unsynced < _WRITE_BACK:
-            return None
-        busy = None
-        if self._write_back is not None:
-            while not wait([self._write_back], _POLL).done:
-                poll()
-            self._collect()
-            busy = min(1.0, self._took / max(time.monotonic() - self._began, 1e-9))
-        self._began = time.monotonic()
-        self._unsynced = 0
-        self._write_back = self._background.submit(self._bring_back)
-        return busy
+        """Wait until the medium is not far behind; see :meth:`WriteBack.keep_up`."""
+        try:
+            return self._write_back.keep_up(poll)
+        except OSError as error:
+            raise self._failed(error) from error
 
     def cut(self, end: int) -> None:
         """Drop everything from ``end`` on."""
@@ -79,25 +58,13 @@ class Appender:
 
     def sync(self) -> None:
         """Return when everything written, and the file's name, are on stable storage."""
-        self._collect()
+        self._try(self._write_back.wait)
         self._try(self.file.sync)
-        self._unsynced = 0
 
     def close(self) -> None:
         """Release the file; whatever was written stays."""
-        self._background.shutdown(wait=True)
+        self._write_back.close()
         self.file.close()
-
-    def _bring_back(self) -> None:
-        began = time.monotonic()
-        self.file.write_back()
-        self._took = time.monotonic() - began
-
-    def _collect(self) -> None:
-        """Hear how the bringing back went."""
-        if self._write_back is not None:
-            self._try(self._write_back.result)
-            self._write_back = None
 
     def _cut_quietly(self, end: int) -> None:
         try:

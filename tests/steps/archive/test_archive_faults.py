@@ -12,7 +12,7 @@ import pytest
 
 from portunix_vdisk.platform.errors import Corrupt, Failed, NotFound, Refused
 from portunix_vdisk.steps import source
-from portunix_vdisk.steps.archive import storage, writer
+from portunix_vdisk.steps.archive import storage, write_back, writer
 from portunix_vdisk.steps.archive.pack import Scan
 from portunix_vdisk.steps.archive.partial import read_back
 from portunix_vdisk.steps.archive.reader import ArchiveReader
@@ -130,7 +130,7 @@ def test_sync_and_truncate_may_fail(disk: Any, monkeypatch: pytest.MonkeyPatch, 
 
 def test_background_write_back_failure_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system reports a failed write-back once, to whoever syncs next: that may be the background thread."""
-    monkeypatch.setattr(writer, "_WRITE_BACK", 1)
+    monkeypatch.setattr(write_back, "_AT_ONCE", 1)
     monkeypatch.setattr(storage, "os", Faults("fdatasync", 1, errno.EIO))
     for last in ("append", "sync"):
         path = tmp_path / last
@@ -149,8 +149,8 @@ def test_background_write_back_failure_is_not_forgotten(tmp_path: Path, monkeypa
 
 
 def test_every_read_of_the_source_may_fail(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The first read asks for the free blocks: if it fails, all blocks count.
-    for at in range(2, 7):
+    # The first two ask for encryption and free blocks: if they fail, all blocks count.
+    for at in range(3, 8):
         with monkeypatch.context() as patch:
             patch.setattr(source, "os", Faults("preadv", at, errno.EIO))
             with pytest.raises(Failed, match=r"cannot read .*disk\.img at byte \d+") as caught:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from portunix_vdisk.platform.errors import Corrupt, Failed, Interrupted, NotFound, Refused
-from portunix_vdisk.steps.archive import imports, pipeline
+from portunix_vdisk.steps.archive import imports, pipeline, write_back
 from portunix_vdisk.steps.archive.layout import NewerVersion, NotAnArchive
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.unpack import Finish, Prepare, Unpack
@@ -65,21 +65,28 @@ def test_leftover_of_another_size_is_made_anew(archive: Any) -> None:
     archive.assert_same()
 
 
-def test_writes_ascend_and_each_range_is_flushed(archive: Any) -> None:
+def test_writes_ascend_and_all_is_flushed(archive: Any) -> None:
     with archive.back.open("wb") as file:
         file.truncate(9 * CHUNK + 5)
         file.seek(5 * CHUNK)
         file.write(b"dirt")
-    for number in range(9):
-        archive.unpack(9, only=[number])
-        image = archive.platform.opened[-1]
-        assert image.flushed == len(image.writes), number
+    archive.import_(9)
+    image = archive.platform.opened[-1]
+    assert image.flushed == len(image.writes)
     assert (5 * CHUNK, CHUNK) in [write for image in archive.platform.opened for write in image.writes]
     archive.new_process()
     archive.back.unlink()
     archive.unpack(4)
     writes = [offset for offset, _ in archive.platform.opened[-1].writes]
     assert writes == sorted(writes) and len(writes) == 7
+
+
+def test_is_brought_to_the_medium_meanwhile(archive: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After every chunk here, so that one and the one before it are all that a power cut can take."""
+    monkeypatch.setattr(write_back, "_AT_ONCE", 1)
+    archive.unpack(9)
+    image = archive.platform.opened[-1]
+    assert len(image.writes) - 2 <= image.flushed <= len(image.writes)
 
 
 def test_interrupted_then_continued(archive: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from portunix_vdisk.platform.errors import Interrupted
-from portunix_vdisk.steps.archive import storage, writer
+from portunix_vdisk.steps.archive import storage, write_back
 from portunix_vdisk.steps.archive.pace import LADDER, next_level
 from portunix_vdisk.steps.archive.packing import LEVEL, Packer
 
@@ -64,7 +64,7 @@ def test_level_follows_the_medium(
     levels: list[int] = []
     pack = Packer.pack
     monkeypatch.setattr(Packer, "pack", lambda self, offset: (levels.append(self.level), pack(self, offset))[1])
-    monkeypatch.setattr(writer, "_WRITE_BACK", 64 << 10)
+    monkeypatch.setattr(write_back, "_AT_ONCE", 64 << 10)
     monkeypatch.setattr(storage, "os", Medium(speed))
     house.options["level"] = None
     house.export()
@@ -79,7 +79,7 @@ def test_a_level_that_was_asked_for_stays(house: Any, monkeypatch: pytest.Monkey
     levels: set[int] = set()
     pack = Packer.pack
     monkeypatch.setattr(Packer, "pack", lambda self, offset: (levels.add(self.level), pack(self, offset))[1])
-    monkeypatch.setattr(writer, "_WRITE_BACK", 64 << 10)
+    monkeypatch.setattr(write_back, "_AT_ONCE", 64 << 10)
     monkeypatch.setattr(storage, "os", Medium(1e6))
     house.export()
     assert levels == {LEVEL}
@@ -87,7 +87,7 @@ def test_a_level_that_was_asked_for_stays(house: Any, monkeypatch: pytest.Monkey
 
 def test_waiting_for_the_medium_can_be_interrupted(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(house)
-    monkeypatch.setattr(writer, "_WRITE_BACK", 64 << 10)
+    monkeypatch.setattr(write_back, "_AT_ONCE", 64 << 10)
     monkeypatch.setattr(storage, "os", Medium(1e6))
     began = time.monotonic()
     house.talk.cancel = lambda: time.monotonic() > began + 0.5
