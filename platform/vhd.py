@@ -23,7 +23,8 @@ LARGEST = 2039 << 30
 _FOOTER = struct.Struct(">8sIIQI4sI4sQQ4sII16s")
 _HEADER = struct.Struct(">8sQQIIII")
 _FIXED, _DYNAMIC, _DIFFERENCING = 2, 3, 4
-_UNUSED = 0xFFFFFFFF
+UNUSED = 0xFFFFFFFF
+"""What the allocation table says of a block that has no place in the file and reads as zeros."""
 _MOST_ENTRIES = 1 << 22
 """Entries of the largest table: 2 TiB in the smallest blocks that Windows makes, 512 KiB. QEMU's have 2 MiB."""
 
@@ -42,6 +43,28 @@ class VhdLayout:
     footer: bytes
     footer_in_place: bool
     fixed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VhdBlocks:
+    """The blocks of a dynamic VHD. ``table`` names the sector where each one's bitmap begins, and behind it the block.
+
+    ``table_at`` is where that table lies in the file, ``size`` the bytes of a block, ``bitmap`` those in front of it.
+    """
+
+    table_at: int
+    table: array[int]
+    size: int
+
+    @property
+    def bitmap(self) -> int:
+        """A bit for each sector of the block, in whole sectors."""
+        return -(-(self.size // SECTOR // 8) // SECTOR) * SECTOR
+
+    def place(self, number: int) -> int | None:
+        """Where the content of a block begins in the file."""
+        entry = self.table[number]
+        return None if entry == UNUSED else entry * SECTOR + self.bitmap
 
 
 def inspect(descriptor: int) -> VhdLayout:
@@ -76,21 +99,27 @@ def data_of(descriptor: int) -> tuple[tuple[int, int], ...]:
     The file may be in use: it only ever grows, so that nothing it had when this was called is left out. Raises as
     :func:`inspect`.
     """
-    first = os.pread(descriptor, SECTOR, 0)
-    size = inspect(descriptor).size
-    if _kind(first) != _DYNAMIC:
-        return ((0, size),)
-    table_at, entries, block = _table_of(descriptor, _FOOTER.unpack_from(first)[3])
+    layout = inspect(descriptor)
+    if layout.fixed:
+        return ((0, layout.size),)
+    blocks = blocks_of(descriptor)
     runs: list[tuple[int, int]] = []
-    for number, entry in enumerate(_read_table(descriptor, table_at, entries)):
-        start, end = number * block, min((number + 1) * block, size)
-        if entry == _UNUSED or start >= end:
+    for number, entry in enumerate(blocks.table):
+        start, end = number * blocks.size, min((number + 1) * blocks.size, layout.size)
+        if entry == UNUSED or start >= end:
             continue
         if runs and runs[-1][1] == start:
             runs[-1] = runs[-1][0], end
         else:
             runs.append((start, end))
     return tuple(runs)
+
+
+def blocks_of(descriptor: int) -> VhdBlocks:
+    """The blocks of an open dynamic VHD that was inspected."""
+    header_at = _FOOTER.unpack_from(os.pread(descriptor, SECTOR, 0))[3]
+    table_at, entries, block = _table_of(descriptor, header_at)
+    return VhdBlocks(table_at, _read_table(descriptor, table_at, entries), block)
 
 
 def restore_footer(descriptor: int, layout: VhdLayout) -> None:
@@ -132,12 +161,12 @@ def _end_of_blocks(descriptor: int, header_at: int, size: int, length: int) -> i
     table_end = table_at + -(-entries * 4 // SECTOR) * SECTOR
     if table_at < header_at + 1024 or table_end > length:
         raise Corrupt("the block table of the VHD lies outside the file: it is truncated or damaged")
-    table = _read_table(descriptor, table_at, entries)
+    blocks = VhdBlocks(table_at, _read_table(descriptor, table_at, entries), block)
+    table = blocks.table
     if entries and min(table) * SECTOR < table_end:  # first, since sparse files have millions of these
         raise Corrupt("the block table of the VHD points into its own header")
-    used = sorted(entry for entry in table if entry != _UNUSED)
-    # In front of each block is its bitmap, a bit a sector, in whole sectors.
-    whole = block + -(-(block // SECTOR // 8) // SECTOR) * SECTOR
+    used = sorted(entry for entry in table if entry != UNUSED)
+    whole = blocks.bitmap + block
     if not used:
         return table_end
     if any((later - former) * SECTOR < whole for former, later in pairwise(used)):

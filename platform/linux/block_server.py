@@ -1,4 +1,4 @@
-"""A private ``qemu-nbd`` that shows the guest-visible disk inside a VHD to this process alone.
+"""A private ``qemu-nbd`` that shows the guest-visible disk inside a container to this process alone.
 
 The connection exists before the server does: we listen on a socket in a private folder, connect to it, remove the
 folder, and hand the listening socket to qemu-nbd by the protocol of systemd's socket activation (``LISTEN_FDS``). So
@@ -35,9 +35,9 @@ _PATIENCE = 60.0
 
 @contextmanager
 def block_server(
-    commands: Commands, image: Path | str, *, read_only: bool, format: str = "vpc", key: int | None = None
+    commands: Commands, image: Path | str, *, read_only: bool, format: str = "raw", key: int | None = None
 ) -> Iterator[NbdClient]:
-    """The disk inside the VHD (or what QEMU calls ``format``) at ``image``, open for random access.
+    """The disk inside the container (QEMU's name for it: ``format``) at ``image``, open for random access.
 
     An ``image`` that is text are QEMU's options for what is shown; ``key`` is the reading end of a pipe that holds a
     secret, which these options call ``key``.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from portunix_vdisk.platform.errors import Refused
 
@@ -26,3 +28,17 @@ def refuse_if_open_elsewhere(descriptor: int, *, writing: bool) -> None:
                 state="nothing was changed",
                 hint="stop that program, then run the same command again",
             )
+
+
+@contextmanager
+def held(descriptor: int, *, writing: bool) -> Iterator[None]:
+    """Use an open image as QEMU would, so that nobody of its kind disturbs us either. Raises ``Refused``."""
+    mine = (_WRITES, _FORBIDS_WRITING) if writing else (_FORBIDS_WRITING,)
+    try:
+        for byte in mine:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
+        refuse_if_open_elsewhere(descriptor, writing=writing)
+        yield
+    finally:
+        for byte in mine:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, byte, 1, 0))

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from portunix_vdisk.platform import vhd, vhdx
 from portunix_vdisk.platform.base import MIB, SECTOR, BlockImage, Extent, ImageMap, ImageType
 from portunix_vdisk.platform.commands import Commands, display
-from portunix_vdisk.platform.errors import BadUsage, Corrupt, Failed, NotFound, ToolFailed
+from portunix_vdisk.platform.errors import BadUsage, Corrupt, ToolFailed
 from portunix_vdisk.platform.formats import TYPES
+from portunix_vdisk.platform.linux import vhd_image
 from portunix_vdisk.platform.linux.block_server import block_server
 from portunix_vdisk.platform.linux.containers import disk_size, driver_of
 from portunix_vdisk.platform.linux.holes import data_of
-from portunix_vdisk.platform.linux.image_locks import refuse_if_open_elsewhere
+from portunix_vdisk.platform.linux.image_locks import held, refuse_if_open_elsewhere
 from portunix_vdisk.platform.linux.image_map import parse_map
+from portunix_vdisk.platform.linux.raw_image import RawImage, punch, reported
 from portunix_vdisk.platform.linux.storage_daemon import explained
 from portunix_vdisk.platform.nbd import NbdClient
 
-_KEEP_SIZE, _PUNCH_HOLE = 1, 2
 _BLOCK = MIB
 """No more than a block of any container, so that zeroing takes no room for one that was empty."""
 _OFTEN = 8 * MIB
@@ -47,7 +47,7 @@ def create_image(commands: Commands, path: Path, type: ImageType, size: int) -> 
             f"{TYPES[type].article} holds at most {largest >> 30} GiB", hint="choose a smaller size, or --type img"
         )
     driver = driver_of(type)
-    with _reported(path, "cannot create"):
+    with reported(path, "cannot create"):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             if driver == "raw":
@@ -59,8 +59,8 @@ def create_image(commands: Commands, path: Path, type: ImageType, size: int) -> 
         commands.run("qemu-img", *arguments, path.absolute(), str(size))
     if driver != "raw" and type.raw:
         # QEMU gives the first block a place, so that others see what kind of file it is; nobody needs that here.
-        with _reported(path, "cannot create"), _opened(path, os.O_RDWR) as descriptor:
-            _punch(descriptor, 0, size)
+        with reported(path, "cannot create"), _opened(path, os.O_RDWR) as descriptor:
+            punch(descriptor, 0, size)
 
 
 def check_image(commands: Commands, path: Path, type: ImageType) -> None:
@@ -69,7 +69,7 @@ def check_image(commands: Commands, path: Path, type: ImageType) -> None:
     ``qemu-img check`` knows no checks for VHD and few for VHDX, so their footer, headers and block tables are checked
     here. A raw image has no structures but its size.
     """
-    with _reported(path, "cannot check"), _opened(path, os.O_RDONLY) as descriptor:
+    with reported(path, "cannot check"), _opened(path, os.O_RDONLY) as descriptor:
         if type is ImageType.VHDX:
             vhdx.extents(descriptor)
         elif not (size := disk_size(descriptor, type)) or size % SECTOR:
@@ -87,13 +87,15 @@ def check_image(commands: Commands, path: Path, type: ImageType) -> None:
 
 def map_image(commands: Commands, path: Path, type: ImageType) -> ImageMap:
     """Size and data extents; see :meth:`Platform.map_image`. Raises ``Corrupt`` for a map that makes no sense."""
-    with _reported(path, "cannot read"), _opened(path, os.O_RDONLY) as descriptor:
+    with reported(path, "cannot read"), _opened(path, os.O_RDONLY) as descriptor:
         size = disk_size(descriptor, type)
         if type.raw:
             return ImageMap(size, tuple(Extent(start, end - start, start) for start, end in data_of(descriptor, size)))
         if type is ImageType.VHDX:
             _replay(commands, descriptor, path)
             return ImageMap(size, vhdx.extents(descriptor)[1])
+        if type is ImageType.VHD:
+            return ImageMap(size, tuple(vhd_image.extents(descriptor)))
         length = os.fstat(descriptor).st_size
     try:
         output = commands.run("qemu-img", "map", "--output=json", "-f", driver_of(type), path.absolute())
@@ -127,71 +129,27 @@ def open_image(commands: Commands, path: Path, type: ImageType, *, writable: boo
     with _opened(path, os.O_RDWR if writable else os.O_RDONLY) as descriptor:
         size = disk_size(descriptor, type)
         if type.raw:
-            if writable:
-                refuse_if_open_elsewhere(descriptor, writing=True)
-            yield from _finished(RawImage(descriptor, path, size), writable=writable)
+            with held(descriptor, writing=True) if writable else nullcontext():
+                yield from _finished(RawImage(descriptor, path, size), writable=writable)
             return
-        if type is ImageType.VHD and writable:
-            layout = vhd.inspect(descriptor)
-            if not layout.footer_in_place:
-                with _reported(path, "cannot restore the footer of"):
-                    vhd.restore_footer(descriptor, layout)
+        if type is ImageType.VHD:
+            with held(descriptor, writing=writable):
+                layout = vhd.inspect(descriptor)
+                if writable and not layout.footer_in_place:
+                    with reported(path, "cannot restore the footer of"):
+                        vhd.restore_footer(descriptor, layout)
+                yield from _finished(vhd_image.VhdImage(descriptor, path), writable=writable)
+            return
         if type is ImageType.VHDX:
             _replay(commands, descriptor, path)
         with block_server(commands, path, read_only=not writable, format=driver_of(type)) as client:
             yield from _finished(ServedImage(client, descriptor, path), writable=writable)
 
 
-def _finished(image: RawImage | ServedImage, *, writable: bool) -> Iterator[BlockImage]:
+def _finished(image: BlockImage, *, writable: bool) -> Iterator[BlockImage]:
     yield image
     if writable:
         image.flush()
-
-
-class RawImage:
-    """A raw image: guest offsets are file offsets."""
-
-    def __init__(self, descriptor: int, path: Path, size: int) -> None:
-        self._descriptor = descriptor
-        self._path = path
-        self.size = size
-
-    def read(self, offset: int, length: int) -> bytes:
-        """See :meth:`BlockImage.read`."""
-        _inside(offset, length, self.size)
-        parts = []
-        with _reported(self._path, "cannot read"):
-            while length:
-                part = os.pread(self._descriptor, length, offset)
-                if not part:
-                    raise Corrupt(f"{display(str(self._path))} became shorter while it was read")
-                parts.append(part)
-                offset += len(part)
-                length -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def write(self, offset: int, data: bytes | memoryview) -> None:
-        """See :meth:`BlockImage.write`."""
-        view = memoryview(data).cast("B")
-        _inside(offset, len(view), self.size)
-        with _reported(self._path, "cannot write to"):
-            while len(view):
-                count = os.pwrite(self._descriptor, view, offset)
-                offset += count
-                view = view[count:]
-
-    def zero(self, offset: int, length: int) -> None:
-        """See :meth:`BlockImage.zero`."""
-        _inside(offset, length, self.size)
-        if not length or _punch(self._descriptor, offset, length):
-            return
-        for start in range(offset, offset + length, _BLOCK):
-            self.write(start, bytes(min(_BLOCK, offset + length - start)))
-
-    def flush(self) -> None:
-        """See :meth:`BlockImage.flush`."""
-        with _reported(self._path, "cannot write to"):
-            os.fsync(self._descriptor)
 
 
 class ServedImage:
@@ -230,37 +188,15 @@ class ServedImage:
         """See :meth:`BlockImage.flush`."""
         # The server hands over what it keeps in memory, such as the tables of a QCOW2, and syncs nothing itself.
         self._client.flush()
-        with _reported(self._path, "cannot write to"):
+        with reported(self._path, "cannot write to"):
             os.fsync(self._descriptor)
-
-
-def _inside(offset: int, length: int, size: int) -> None:
-    if offset < 0 or length < 0 or offset + length > size:
-        raise ValueError(f"{length} bytes at {offset} are outside a disk of {size} bytes")
-
-
-def _punch(descriptor: int, offset: int, length: int) -> bool:
-    """Make a hole; False where the filesystem knows none."""
-    library = ctypes.CDLL(None, use_errno=True)
-    library.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-    return not library.fallocate(descriptor, _PUNCH_HOLE | _KEEP_SIZE, offset, length)
 
 
 @contextmanager
 def _opened(path: Path, flags: int) -> Iterator[int]:
-    with _reported(path, "cannot open"):
+    with reported(path, "cannot open"):
         descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _reported(path: Path, what: str) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise NotFound(f"there is no file {display(str(path))}") from error
-    except OSError as error:
-        raise Failed(f"{what} {display(str(path))}: {error.strerror}") from error

@@ -160,11 +160,12 @@ def test_a_full_host_disk_is_an_error_and_no_damage(platform: LinuxPlatform, tmp
 
 
 @pytest.mark.parametrize("moment", ["at its start", "before it has met its client", "while it is used"])
+@pytest.mark.parametrize("type", [ImageType.VHD, ImageType.QCOW2])
 def test_killed_while_open_leaves_no_server_and_a_sound_image(
-    platform: LinuxPlatform, tmp_path: Path, moment: str
+    platform: LinuxPlatform, tmp_path: Path, moment: str, type: ImageType
 ) -> None:
-    image = make(platform, tmp_path, ImageType.VHD)
-    with platform.open_image(image, ImageType.VHD, writable=True) as disk:
+    image = make(platform, tmp_path, type)
+    with platform.open_image(image, type, writable=True) as disk:
         disk.write(0, b"y" * (5 * MIB))
     script = f"""
 import os, signal, sys
@@ -178,7 +179,7 @@ if {moment == "at its start"}:
     Commands.start = lambda *all, **named: (start(*all, **named), os.kill(os.getpid(), signal.SIGKILL))
 if {moment.startswith("before")}:
     NbdClient._negotiate = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-with LinuxPlatform().open_image(Path({str(image)!r}), ImageType.VHD, writable=True) as disk:
+with LinuxPlatform().open_image(Path({str(image)!r}), ImageType({type.value!r}), writable=True) as disk:
     disk.write(0, b"y" * {5 * MIB})
     disk.flush()
     disk.write({15 * MIB}, b"z" * {5 * MIB})
@@ -188,13 +189,13 @@ with LinuxPlatform().open_image(Path({str(image)!r}), ImageType.VHD, writable=Tr
     deadline = time.monotonic() + 5
     while True:
         try:
-            with platform.open_image(image, ImageType.VHD, writable=True) as disk:
+            with platform.open_image(image, type, writable=True) as disk:
                 assert disk.read(0, 5 * MIB) == b"y" * (5 * MIB)
             break
         except Refused:
             assert time.monotonic() < deadline, "the server lives on"
             time.sleep(0.01)
-    platform.check_image(image, ImageType.VHD)
+    platform.check_image(image, type)
 
 
 # hostile images ---------------------------------------------------------------------------------------

@@ -179,7 +179,11 @@ def test_killed_changed_resumed_gives_the_new_state(machine: Machine) -> None:
     fill(machine, "vhd")
     partial = machine.folder / "a.zip.partial"
     command = ("export", "--disk", "my-dev", "--output", "a.zip", "--json")
-    assert kill_at(machine, command, lambda: length(partial), DATA * 0.5) > 0
+    for _ in range(5):  # on a busy machine we may look too late
+        if kill_at(machine, command, lambda: length(partial), DATA * 0.5) > 0:
+            break
+        (machine.folder / "a.zip").unlink()
+    assert partial.exists()
     machine.vdisk("mount", "my-dev", "mnt")
     with (machine.folder / "mnt" / "file").open("r+b") as file:
         file.seek(1_000_000)
