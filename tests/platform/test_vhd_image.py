@@ -202,6 +202,15 @@ def test_errors_of_the_system_are_told(
         image = make(platform, tmp_path)
 
 
+def test_two_writers_are_refused(platform: LinuxPlatform, tmp_path: Path) -> None:
+    image = make(platform, tmp_path)
+    with platform.open_image(image, VHD, writable=True) as disk:
+        with pytest.raises(Refused, match="in use"), platform.open_image(image, VHD, writable=True):
+            pass
+        disk.write(0, b"still works")
+        assert disk.read(0, 11) == b"still works"
+
+
 def test_qemu_does_not_write_meanwhile(platform: LinuxPlatform, tmp_path: Path) -> None:
     image = make(platform, tmp_path)
     with platform.open_image(image, VHD, writable=True), pytest.raises(subprocess.CalledProcessError):
