@@ -9,12 +9,13 @@ from portunix_vdisk.platform.base import Extent, ImageMap, ImageType
 from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.errors import Corrupt, Refused
 from portunix_vdisk.platform.linux.containers import driver_of
+from portunix_vdisk.platform.linux.opened_files import image_of_descriptor
 
 
 def map_served(commands: Commands, descriptor: int, type: ImageType) -> ImageMap:
     """The map of an open image that our own storage daemon serves, and that is held still."""
-    name = f"/proc/self/fd/{descriptor}"
-    found = commands.run("qemu-img", "map", "-U", "--output=json", "-f", driver_of(type), name, pass_fds=(descriptor,))
+    name = image_of_descriptor(descriptor, driver_of(type))
+    found = commands.run("qemu-img", "map", "-U", "--output=json", name, pass_fds=(descriptor,))
     return parse_map(found.stdout, os.fstat(descriptor).st_size)
 
 

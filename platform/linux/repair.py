@@ -13,6 +13,7 @@ from portunix_vdisk.platform.linux.containers import disk_size, driver_of
 from portunix_vdisk.platform.linux.drivers import checker_of
 from portunix_vdisk.platform.linux.facts import find
 from portunix_vdisk.platform.linux.mounting import Mounting
+from portunix_vdisk.platform.linux.opened_files import image_of_descriptor
 
 
 def repair(
@@ -67,8 +68,8 @@ def _checked(mounting: Mounting, image: Path, type: ImageType) -> list[str]:
     """Let QEMU replay its log and free what a killed writer had taken and not used."""
     with mounting.opened(image, read_only=False) as descriptor:
         disk_size(descriptor, type)
-        words = ("check", "-q", "-r", "all" if type is ImageType.VHDX else "leaks", "-f", driver_of(type))
-        name = f"/proc/self/fd/{descriptor}"
+        words = ("check", "-q", "-r", "all" if type is ImageType.VHDX else "leaks")
+        name = image_of_descriptor(descriptor, driver_of(type))
         output = mounting.commands.run("qemu-img", *words, name, accept=range(256), pass_fds=(descriptor,))
     said = display(output.stderr + output.stdout).strip().splitlines()
     if output.status:

@@ -18,6 +18,7 @@ from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.errors import Corrupt, Failed, Refused, ToolFailed, WrongPassword
 from portunix_vdisk.platform.linux import mounts
 from portunix_vdisk.platform.linux.containers import driver_of
+from portunix_vdisk.platform.linux.opened_files import format_node, refuse_other_files
 from portunix_vdisk.platform.linux.processes import ProcessIdentity, arguments_of, end, identify, running
 from portunix_vdisk.platform.linux.secret_pipe import secret_pipe
 from portunix_vdisk.platform.qmp import QmpClient
@@ -50,6 +51,7 @@ class StorageDaemon:
 
         Raises:
             Refused: another program has the image open for writing.
+            Refused: the image names another file, which the daemon opened, or would need.
             Corrupt: QEMU cannot make sense of the image.
             WrongPassword: the secret opens nothing.
             Missing: qemu-storage-daemon or FUSE is not installed.
@@ -61,13 +63,22 @@ class StorageDaemon:
         name = DISK if driver == "raw" else "file"
         disk = [f"--blockdev=driver=file,node-name={name},filename=/proc/self/fd/{image},locking=on,{common}"]
         if driver != "raw":
-            disk.append(f"--blockdev=driver={driver},node-name={DISK},file={name},{common}")
+            disk.append(f"--blockdev={format_node(driver, DISK, name, read_only=read_only)}")
         self.monitor.parent.mkdir(mode=0o700, exist_ok=True)
         disk += [f"--chardev=socket,id=monitor,path={self.monitor},server=on,wait=off", "--monitor=chardev=monitor"]
         if not secret:
-            return self._start(disk, image, partition, common)
-        with secret_pipe(secret) as key:
-            return self._start(disk, image, partition, common, key)
+            found = self._start(disk, image, partition, common)
+        else:
+            with secret_pipe(secret) as key:
+                found = self._start(disk, image, partition, common, key)
+        try:
+            with self.talk() as monitor:
+                refuse_other_files(monitor, {name, DISK, PARTITION, *([PLAIN] if secret else [])})
+        except BaseException:
+            # Nobody but root could reach the export until now, and nobody was told of it.
+            self.stop()
+            raise
+        return found
 
     def start_served(self, connection: int, partition: Partition, *, read_only: bool) -> ProcessIdentity:
         """Show ``partition`` of the disk behind an open connection to an NBD server.
