@@ -72,6 +72,7 @@ def _info(result: Object) -> list[str]:
         ("opens on", _opens_on(disk)),
         ("file system", f"{disk['file_system']}, {show_size(partition['length'])} from byte {partition['start']}"),
         ("state", _state(disk)),
+        *([("next", f"stop what uses it; portunix vdisk repair {disk['name']}")] if disk["problem"] else []),
         ("created", disk["created_at"]),
         ("uuid", disk["uuid"]),
         *([("encryption", _encryption(result["encryption"]))] if result["encryption"] else []),
@@ -130,12 +131,16 @@ def _mount(result: Object) -> list[str]:
 def _unmount(result: Object) -> list[str]:
     if "archive" in result:
         return _archive_unmount(result)
-    name = result["disk"]["name"]
-    return [
-        f"{name} is unmounted; {result['disk']['path']} can be moved"
-        if result["changed"]
-        else f"{name} was not mounted"
-    ]
+    name, path = result["disk"]["name"], result["disk"]["path"]
+    return [f"{name} is unmounted; {path} can be moved" if result["changed"] else f"{name} was not mounted"]
+
+
+def _repair(result: Object) -> list[str]:
+    disk = result["disk"]
+    if not result["changed"]:
+        return [f"{disk['name']} is in use and nothing is wrong with it; it is checked when it is not mounted"]
+    again = f"mounted again at {disk['mount_point']}"
+    return [f"{disk['name']} is whole", again if disk["mount_point"] else f"next: portunix vdisk mount {disk['name']}"]
 
 
 def _archive_mount(result: Object) -> list[str]:
@@ -289,6 +294,7 @@ _RENDERERS: dict[str, Callable[[Object], list[str]]] = {
     "create": _create,
     "mount": _mount,
     "unmount": _unmount,
+    "repair": _repair,
     "sync": _sync,
     "compact": _compact,
     "export": _export,

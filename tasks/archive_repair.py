@@ -24,7 +24,7 @@ from portunix_vdisk.tasks.unlocking import unlock, unlock_chain
 from portunix_vdisk.tasks.which import find_disk, must_be_ready
 
 
-def repair_graph(session: Session, options: Mapping[str, str]) -> Graph:
+def archive_repair_graph(session: Session, options: Mapping[str, str]) -> Graph:
     """The graph of ``archive-repair:NAME``: it reads the archive anew each time, since only reading tells."""
     archive, bases = archive_at(session, options["archive"]), bases_at(session, options)
     named = [text for text in options.get("from", "").split(",") if text]

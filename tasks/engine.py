@@ -25,7 +25,7 @@ from portunix_vdisk.tasks import queries
 from portunix_vdisk.tasks.adapter import doit_tasks
 from portunix_vdisk.tasks.archive_merge import merge_graph
 from portunix_vdisk.tasks.archive_mount import archive_mount_graph, archive_unmount_graph, unmount_anything_graph
-from portunix_vdisk.tasks.archive_repair import repair_graph
+from portunix_vdisk.tasks.archive_repair import archive_repair_graph
 from portunix_vdisk.tasks.archives import list_archive, prune_graph, rekey_graph, verify_graph
 from portunix_vdisk.tasks.compact_disk import compact_graph
 from portunix_vdisk.tasks.create_disk import abort_graph, create_graph
@@ -37,6 +37,7 @@ from portunix_vdisk.tasks.key_slots import luks_backup_graph, passwd_graph
 from portunix_vdisk.tasks.mount_disk import mount_graph
 from portunix_vdisk.tasks.operations import SECRET_KINDS, Operation, operation
 from portunix_vdisk.tasks.passwords import check_secrets
+from portunix_vdisk.tasks.repair_disk import repair_graph
 from portunix_vdisk.tasks.session import Listener, Session
 from portunix_vdisk.tasks.sync_folder import sync_graph
 
@@ -44,6 +45,7 @@ GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "create": create_graph,
     "mount": mount_graph,
     "unmount": unmount_anything_graph,
+    "repair": repair_graph,
     "sync": sync_graph,
     "compact": compact_graph,
     "export": export_graph,
@@ -54,7 +56,7 @@ GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "verify": verify_graph,
     "archive prune": prune_graph,
     "archive rekey": rekey_graph,
-    "archive repair": repair_graph,
+    "archive repair": archive_repair_graph,
     "archive merge": merge_graph,
     "archive mount": archive_mount_graph,
     "archive unmount": archive_unmount_graph,

@@ -111,6 +111,12 @@ OPERATIONS: tuple[Operation, ...] = (
         ("portunix vdisk unmount /mnt/dev", "portunix vdisk unmount my-dev"),
     ),
     Operation(
+        "repair",
+        "check image and filesystem; a disk that lost its storage daemon is mounted again where it was",
+        (disk_parameter("name, image file or mount point of the disk"), *PASSWORD),
+        ("portunix vdisk repair my-dev", "portunix vdisk repair my-dev --json"),
+    ),
+    Operation(
         "sync",
         "mirror a folder onto a mounted disk; a second run copies only what changed",
         (
@@ -255,7 +261,6 @@ LATER_OPERATIONS: dict[str, str] = {
     "resize": "more image types",
     "check": "more image types",
     "clone": "more image types",
-    "repair": "robust mounts",
 }
 """Operations that are specified but not built yet, and the feature that brings each."""
 

@@ -181,7 +181,10 @@ def _problem(
     if replaced:
         return f"{noun} {known.image} was replaced by another file while it was attached"
     if known.daemon_pid and daemon is None:
-        return f"the storage daemon (pid {known.daemon_pid}) has died"
+        return (
+            f"the storage daemon (pid {known.daemon_pid}) has died: programs that use the disk get input/output errors;"
+            " what was synced before is safe"
+        )
     if not known.loop:
         return "attaching was interrupted"
     if not found:

@@ -52,6 +52,7 @@ RESULTS: dict[str, Any] = {
         ]
     },
     "create": {"disk": DISK, "changed": True},
+    "repair": {"disk": DISK, "changed": True},
     "mount": {"disk": DISK | {"mount_point": "/mnt/dev", "device": "/dev/loop0"}, "changed": True},
     "unmount": {"disk": DISK, "changed": False},
     "sync": sync_result(),
