@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
-from portunix_vdisk.plugin import render_archive
+from portunix_vdisk.plugin import render_archive, render_disks
 from portunix_vdisk.plugin.display import is_terminal
 from portunix_vdisk.plugin.outcome import Problem
 from portunix_vdisk.plugin.text import table
@@ -297,6 +297,7 @@ _RENDERERS: dict[str, Callable[[Object], list[str]]] = {
     "repair": _repair,
     "sync": _sync,
     "compact": _compact,
+    "convert": render_disks.convert,
     "export": _export,
     "import": _import,
     "delete": _delete,

@@ -131,6 +131,21 @@ class Catalog:
         """The partition turned out to be encrypted. Raises ``NotFound``."""
         self._update(uuid, "encrypted = ?", "1")
 
+    def set_image(self, uuid: str, path: Path, type: ImageType, imported_identity: FileIdentity | None) -> None:
+        """From now on this file, of this type, is the image of a disk that is ready.
+
+        Raises ``NotFound``, and ``Refused`` where it is another disk's.
+        """
+        identity = json.dumps(astuple(imported_identity)) if imported_identity else None
+        with self._database.transaction() as database:
+            other = self._one(database, "path", os.fsencode(path))
+            if other is not None and other.uuid != uuid:
+                raise Refused(f"{_text(path)} is the image of {other.name}", state="nothing was changed")
+            row = (os.fsencode(path), type.value, identity, uuid)
+            words = "UPDATE disks SET path = ?, type = ?, partial_inode = NULL, imported_identity = ? WHERE uuid = ?"
+            if not database.execute(words, row).rowcount:
+                raise _unknown(uuid)
+
     def remove(self, uuid: str) -> None:
         """Forget a disk and its exports; no file is touched. Forgetting what is unknown changes nothing."""
         with self._database.transaction() as database:

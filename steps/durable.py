@@ -65,3 +65,12 @@ def identity_of(path: Path) -> FileIdentity:
     """Identity of an existing file. Raises ``OSError``."""
     stat = path.stat()
     return FileIdentity(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+def has_inode(path: Path, inode: tuple[int, int]) -> bool:
+    """Whether this is the name of that very file."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return False
+    return (stat.st_dev, stat.st_ino) == inode

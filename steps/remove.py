@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.catalog import Catalog
 from portunix_vdisk.steps.compact.survey import compact_partial_of
+from portunix_vdisk.steps.convert.exchange import remove_unfinished, settle
 from portunix_vdisk.steps.step import Context, Json
 
 
@@ -22,6 +24,9 @@ class RemoveDisk:
 
     def run(self, ctx: Context) -> Json:
         """Result: whether there was an image. Raises ``OSError``."""
+        with suppress(OSError):
+            settle(self.catalog, self.uuid, self.image)
+        remove_unfinished(self.image)
         there = self.image.exists()
         if there:
             self.image.unlink()

@@ -111,12 +111,12 @@ def is_ours(disk: Disk, values: Values) -> bool:
     if is_published(disk):
         return True
     recorded = values.get("uuid") == disk.uuid and values.get("inode") == list(disk.partial_inode)
-    return recorded and has_inode(durable.partial_of(disk.path), disk.partial_inode)
+    return recorded and durable.has_inode(durable.partial_of(disk.path), disk.partial_inode)
 
 
 def is_published(disk: Disk) -> bool:
     """True if the finished image has its final name, whatever the catalog says."""
-    return disk.partial_inode is not None and has_inode(disk.path, disk.partial_inode)
+    return disk.partial_inode is not None and durable.has_inode(disk.path, disk.partial_inode)
 
 
 def abort_graph(session: Session, operation: str, name: str) -> Graph:
@@ -150,7 +150,7 @@ def undo_unfinished(session: Session, name: str) -> bool:
         return False
     durable.partial_of(disk.path).unlink(missing_ok=True)
     # Killed between the two names of publishing: the file is still the unfinished disk's, by its inode.
-    if disk.partial_inode and has_inode(disk.path, disk.partial_inode):
+    if disk.partial_inode and durable.has_inode(disk.path, disk.partial_inode):
         disk.path.unlink()
     (session.home.run / f"{disk.uuid}.fs").unlink(missing_ok=True)
     session.catalog.remove(disk.uuid)
@@ -297,12 +297,3 @@ def known_disk(session: Session, name: str) -> Disk:
     if disk is None:
         raise NotFound(f"there is no disk called {name}")
     return disk
-
-
-def has_inode(path: Path, inode: tuple[int, int]) -> bool:
-    """Whether this is the name of that very file."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return False
-    return (stat.st_dev, stat.st_ino) == inode

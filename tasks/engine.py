@@ -28,6 +28,7 @@ from portunix_vdisk.tasks.archive_mount import archive_mount_graph, archive_unmo
 from portunix_vdisk.tasks.archive_repair import archive_repair_graph
 from portunix_vdisk.tasks.archives import list_archive, prune_graph, rekey_graph, verify_graph
 from portunix_vdisk.tasks.compact_disk import compact_graph
+from portunix_vdisk.tasks.convert_disk import convert_graph
 from portunix_vdisk.tasks.create_disk import abort_graph, create_graph
 from portunix_vdisk.tasks.delete_disk import delete_graph
 from portunix_vdisk.tasks.export_disk import export_graph
@@ -48,6 +49,7 @@ GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "repair": repair_graph,
     "sync": sync_graph,
     "compact": compact_graph,
+    "convert": convert_graph,
     "export": export_graph,
     "import": import_any_graph,
     "delete": delete_graph,

@@ -27,7 +27,7 @@ from portunix_vdisk.steps.names import check_name, suggest_name
 from portunix_vdisk.steps.register import Register
 from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.archives import count_of
-from portunix_vdisk.tasks.create_disk import declared, has_inode, image_path, is_ours, known_disk
+from portunix_vdisk.tasks.create_disk import declared, image_path, is_ours, known_disk
 from portunix_vdisk.tasks.describe import disk_json, show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
 from portunix_vdisk.tasks.import_archive import disk_name_in, import_graph
@@ -131,7 +131,7 @@ def _copy_graph(session: Session, options: Mapping[str, str]) -> Graph:
     def copy(ctx: Context) -> Json:
         with declared(session, disk):
             known = known_disk(session, disk.name)
-            if known.partial_inode is None or not has_inode(partial, known.partial_inode):
+            if known.partial_inode is None or not durable.has_inode(partial, known.partial_inode):
                 step.prepare(ctx)
                 stat = partial.stat()
                 session.catalog.set_partial(disk.uuid, (stat.st_dev, stat.st_ino))

@@ -143,6 +143,15 @@ OPERATIONS: tuple[Operation, ...] = (
         ("portunix vdisk compact my-dev.vhd", "portunix vdisk compact --disk my-dev"),
     ),
     Operation(
+        "convert",
+        "make a disk's image one of another type; the disk in it stays as it is",
+        (
+            disk_parameter("name or image file of the disk"),
+            Parameter("to", Kind.TEXT, "vhd, vhd-fixed, vhdx, qcow2, img or dmg", required=True, metavar="TYPE"),
+        ),
+        ("portunix vdisk convert my-dev --to qcow2", "portunix vdisk convert my-dev.qcow2 --to vhd-fixed"),
+    ),
+    Operation(
         "export",
         "pack a disk into one compressed, verified archive file",
         (
@@ -257,7 +266,6 @@ LATER_OPERATIONS: dict[str, str] = {
     "exec": "templates and tools",
     "snapshot": "snapshots",
     "restore": "snapshots",
-    "convert": "more image types",
     "resize": "more image types",
     "check": "more image types",
     "clone": "more image types",

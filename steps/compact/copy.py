@@ -48,7 +48,7 @@ class PrepareCopy:
         """Result: bytes that will be copied, and that an earlier run left."""
         task = self.task
         about = task.image.lstat()
-        _refuse_irreplaceable(task, about)
+        refuse_irreplaceable(task.image, about)
         refuse_in_use(task, ctx)
         found = survey_or_refuse(task, ctx)
         there = self._begun(found, ctx)
@@ -114,7 +114,7 @@ class CopyUsed:
             with closing(ImageSource(task.image, found.map, found.used)) as source:
                 there = ctx.platform.map_image(task.partial, task.type)
                 with ctx.platform.open_image(task.partial, task.type, writable=True) as image:
-                    written, right = _Copying(source, there, image).run(ctx)
+                    written, right = Copying(source, there, image).run(ctx)
                 source.check()
         except (VdiskError, OSError) as error:
             if out_of_room(error):
@@ -134,7 +134,9 @@ class _Piece:
     right: int
 
 
-class _Copying:
+class Copying:
+    """Make an image equal to a source; what is there already is compared and, where it is right, left alone."""
+
     def __init__(self, source: ImageSource, there: ImageMap, image: BlockImage) -> None:
         self._source = source
         self._image = image
@@ -225,19 +227,20 @@ def refuse_in_use(task: Compaction, ctx: Context) -> None:
         pass
 
 
-def _refuse_irreplaceable(task: Compaction, about: os.stat_result) -> None:
+def refuse_irreplaceable(image: Path, about: os.stat_result) -> None:
+    """Raises ``Refused`` where another file cannot take the place of this one without anybody noticing."""
     kept = "nothing was changed"
     if not stat.S_ISREG(about.st_mode):
-        raise Refused(f"{task.image} is not a regular file", state=kept)
+        raise Refused(f"{image} is not a regular file", state=kept)
     if about.st_nlink > 1:
         raise Refused(
-            f"{task.image} has {about.st_nlink - 1} other names (hard links), which would keep the old content",
+            f"{image} has {about.st_nlink - 1} other names (hard links), which would keep the old content",
             state=kept,
             hint="remove the other names first",
         )
     if os.geteuid() not in (0, about.st_uid):
         raise Refused(
-            f"{task.image} belongs to another user, and a new image would belong to you",
+            f"{image} belongs to another user, and a new image would belong to you",
             state=kept,
             hint="run the command as that user, or with sudo as root",
         )

@@ -46,7 +46,7 @@ class Replace:
                     return {}
             before = allocated(task.image)
             try:
-                _sync(task.partial)
+                sync_file(task.partial)
                 self._prove(ctx)
             except (VdiskError, OSError) as error:
                 if out_of_room(error):
@@ -54,7 +54,7 @@ class Replace:
                 raise
             refuse_in_use(task, ctx)
             shutil.copystat(task.image, task.partial)
-            _sync(task.partial, drop=False)
+            sync_file(task.partial, drop=False)
             untouched = disk is not None and disk.imported_identity == durable.identity_of(task.image)
             if untouched:
                 about = task.partial.stat()
@@ -77,25 +77,33 @@ class Replace:
             closing(ImageSource(task.image, found.map, found.used)) as old,
             closing(ImageSource(task.partial, made)) as new,
         ):
-            offsets = sorted({*pieces(old.extents), *pieces(new.extents)})
-
-            def equal(offset: int) -> bool:
-                one = bytearray(min(PIECE, old.size - offset))
-                other = bytearray(len(one))
-                old.read_into(offset, one)
-                new.read_into(offset, other)
-                return one == other
-
-            pipeline = Pipeline(equal, iter(offsets))
-            try:
-                for number, offset in enumerate(offsets):
-                    if not pipeline.take(ctx.safe_point):
-                        raise _differs(task, offset)
-                    ctx.update((number + 1) * PIECE, len(offsets) * PIECE)
-            finally:
-                pipeline.close()
+            offset = first_difference(old, new, ctx)
+            if offset is not None:
+                raise _differs(task, offset)
             new.check()
             old.check()
+
+
+def first_difference(old: ImageSource, new: ImageSource, ctx: Context) -> int | None:
+    """Where two disks of the same size begin to differ, by pieces; None where they are equal."""
+    offsets = sorted({*pieces(old.extents), *pieces(new.extents)})
+
+    def equal(offset: int) -> bool:
+        one = bytearray(min(PIECE, old.size - offset))
+        other = bytearray(len(one))
+        old.read_into(offset, one)
+        new.read_into(offset, other)
+        return one == other
+
+    pipeline = Pipeline(equal, iter(offsets))
+    try:
+        for number, offset in enumerate(offsets):
+            if not pipeline.take(ctx.safe_point):
+                return offset
+            ctx.update((number + 1) * PIECE, len(offsets) * PIECE)
+    finally:
+        pipeline.close()
+    return None
 
 
 def is_pending(disk: Disk) -> bool:
@@ -115,7 +123,7 @@ def finish_swap(catalog: Catalog, disk: Disk) -> None:
         catalog.mark_ready(disk.uuid)
 
 
-def _sync(path: Path, *, drop: bool = True) -> None:
+def sync_file(path: Path, *, drop: bool = True) -> None:
     """Make a file durable; with ``drop`` it is read from its device the next time, not from memory."""
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:

@@ -62,6 +62,7 @@ RESULTS: dict[str, Any] = {
         "changed": True,
         **dict.fromkeys(("before_bytes", "after_bytes", "saved_bytes", "trimmed_bytes"), 7),
     },
+    "convert": {"disk": DISK, "former_path": "/d/my-dev.img", "changed": True},
     "export": {
         "disk": "my-dev",
         "output": "/x.zip",

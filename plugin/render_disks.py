@@ -1,0 +1,17 @@
+"""Results of operations that make another image of a disk, as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Object = Mapping[str, Any]
+
+
+def convert(result: Object) -> list[str]:
+    """The lines of ``convert``."""
+    disk = result["disk"]
+    kind = f"{'fixed ' if disk['fixed'] else ''}{disk['type']}"
+    if not result["changed"]:
+        return [f"{disk['name']} is a {kind} already: {disk['path']}"]
+    return [f"converted {disk['name']}: it is a {kind} now, verified, {disk['path']}"]
