@@ -36,10 +36,14 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class ImageMap:
-    """Size of the guest-visible disk in bytes and its data extents, ascending; everything else reads as zeros."""
+    """Size of the guest-visible disk in bytes and its data extents, ascending; everything else reads as zeros.
+
+    ``snapshots``: how many former states QEMU keeps in the image, of which nothing else here tells.
+    """
 
     size: int
     extents: tuple[Extent, ...]
+    snapshots: int = 0
 
 
 @dataclass(frozen=True, slots=True)

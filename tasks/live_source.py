@@ -77,7 +77,8 @@ class LiveExport:
         }
         device = point.stat().st_dev
         for what, place in places.items():
-            if _device_of(place) == device:
+            # Btrfs gives each of its subvolumes a number of its own.
+            if _device_of(place) == device or Path(os.path.realpath(place)).is_relative_to(point):
                 raise Refused(
                     f"{what} ({show_path(place)}) lies on {self.disk.name} itself, which has to be held still",
                     state="nothing was changed",

@@ -11,6 +11,7 @@ from typing import Final
 
 from portunix_vdisk.platform.commands import display
 from portunix_vdisk.platform.errors import BadUsage, Refused
+from portunix_vdisk.platform.linux import mounts
 from portunix_vdisk.platform.linux.host import free_space
 from portunix_vdisk.platform.linux.mount_point import acting_as
 from portunix_vdisk.platform.linux.mounting import Mounting
@@ -71,7 +72,7 @@ def _opened(rooms: Sequence[Path], device: int) -> tuple[Path, int]:
         except OSError as error:
             why = f"{display(str(room))}: {error.strerror}"
             continue
-        if os.fstat(descriptor).st_dev != device:
+        if device not in (os.fstat(descriptor).st_dev, mounts.device_below(descriptor)):
             return room, descriptor
         os.close(descriptor)
         why = f"{display(str(room))} lies on the disk itself"

@@ -104,7 +104,7 @@ def freezable(commands: Commands, folder: Path, point: Path, device: int) -> Ite
     """
     descriptor = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if os.fstat(descriptor).st_dev != device:
+        if mounts.device_below(descriptor) != device:
             raise Refused(f"something else is mounted over {display(str(point))}", state="nothing was changed")
         mark = folder / _MARK
         mark.touch()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
-from portunix_vdisk.platform import vhd, vhdx
+from portunix_vdisk.platform import qcow2, vhd, vhdx
 from portunix_vdisk.platform.base import MIB, SECTOR, BlockImage, Extent, ImageMap, ImageType
 from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import BadUsage, Corrupt, ToolFailed
@@ -97,11 +98,12 @@ def map_image(commands: Commands, path: Path, type: ImageType) -> ImageMap:
         if type is ImageType.VHD:
             return ImageMap(size, tuple(vhd_image.extents(descriptor)))
         length = os.fstat(descriptor).st_size
+        snapshots = qcow2.inspect(descriptor).snapshots
     try:
         output = commands.run("qemu-img", "map", "--output=json", "-f", driver_of(type), path.absolute())
     except ToolFailed as error:
         raise explained(error) from error
-    return parse_map(output.stdout, length)
+    return replace(parse_map(output.stdout, length), snapshots=snapshots)
 
 
 def _replay(commands: Commands, descriptor: int, path: Path) -> None:

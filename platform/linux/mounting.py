@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from portunix_vdisk.platform.base import Attachment, FileSystemType, ImageType
 from portunix_vdisk.platform.commands import display
 from portunix_vdisk.platform.errors import Corrupt, Failed, Missing, Refused
 from portunix_vdisk.platform.formats import TYPES
-from portunix_vdisk.platform.linux import mounts, state
+from portunix_vdisk.platform.linux import loop, mounts, state
 from portunix_vdisk.platform.linux.attaching import Attaching
 from portunix_vdisk.platform.linux.drivers import Showing, checker_of, leave, show, wait_for_driver
 from portunix_vdisk.platform.linux.facts import Facts, observe
@@ -166,7 +167,7 @@ class Mounting(Attaching):
             except OSError as error:
                 if error.errno != errno.EBUSY:
                     raise Failed(f"cannot unmount {display(str(entry.point))}: {error.strerror}") from error
-                found = users_of(entry.device)[:5]
+                found = _users_of(entry)
                 # Who only asks how much is free, as our own "list" does, is no user and gone in a moment.
                 if found or time.monotonic() > deadline:
                     users = ", ".join(found) or "a program or another mount below it"
@@ -187,3 +188,19 @@ class Mounting(Attaching):
                 state=f"it stays mounted at {display(str(point))}; recently written files may be incomplete",
                 hint="free space where the image file is, copy what is missing once more, then unmount again",
             ) from error
+
+
+def _users_of(entry: mounts.MountEntry) -> list[str]:
+    """Who keeps it from being unmounted, a few of them: processes, what is mounted below, loop devices on its files."""
+    numbers = {entry.device}
+    with suppress(OSError):  # whoever shows it may be dead
+        numbers.add(entry.point.stat().st_dev)  # of Btrfs, that of the subvolume
+    below = [each.point for each in mounts.mounted() if entry.point in each.point.parents]
+    found = users_of(*numbers)
+    found += [f"what is mounted at {display(str(point))}" for point in below]
+    found += [
+        f"{each.device} on {display(each.backing)}"
+        for each in loop.loops()
+        if entry.point in Path(each.backing).parents
+    ]
+    return found[:5]

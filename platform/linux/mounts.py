@@ -54,6 +54,21 @@ def mounted() -> list[MountEntry]:
     return entries
 
 
+def device_below(descriptor: int) -> int:
+    """The number that :func:`mounted` gives the filesystem of an open file; 0 where it cannot be told.
+
+    Btrfs gives each of its subvolumes another one in ``stat``. Source: proc(5), ``mnt_id`` in ``/proc/PID/fdinfo``.
+    """
+    facts = Path(f"/proc/self/fdinfo/{descriptor}").read_bytes()
+    found = next((line.split()[1] for line in facts.splitlines() if line.startswith(b"mnt_id:")), b"")
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        number, _, device = line.split()[:3]
+        if number == found:
+            major, minor = device.split(b":")
+            return os.makedev(int(major), int(minor))
+    return 0
+
+
 def is_fuse(kind: str) -> bool:
     """Whether a program shows what is mounted, and not the kernel."""
     return kind in ("fuse", "fuseblk") or kind.startswith("fuse.")

@@ -97,10 +97,10 @@ def end(process: ProcessIdentity, patience: float) -> bool:
         os.close(descriptor)
 
 
-def users_of(device: int) -> list[str]:
-    """Processes with a file or folder open on the filesystem of this device number, as ``pid 12 (bash)``.
+def users_of(*devices: int) -> list[str]:
+    """Processes with a file or folder open on a filesystem of these device numbers, as ``pid 12 (bash)``.
 
-    Sees all processes only as root.
+    Its folders, its program, what it has open and what it has mapped into its memory. Sees all processes only as root.
     """
     found = []
     for pid in running():
@@ -108,14 +108,26 @@ def users_of(device: int) -> list[str]:
         places = [folder / "cwd", folder / "root", folder / "exe"]
         with suppress(OSError):
             places += (folder / "fd").iterdir()
-        for place in places:
-            try:
-                uses = place.stat().st_dev == device
-            except OSError:
-                continue
-            if uses:
-                with suppress(OSError):
-                    name = (folder / "comm").read_bytes().decode(errors="backslashreplace").strip()
-                    found.append(f"pid {pid} ({name})")
-                break
+        if any(_number_of(place) in devices for place in places) or not _mapped(folder).isdisjoint(devices):
+            with suppress(OSError):
+                name = (folder / "comm").read_bytes().decode(errors="backslashreplace").strip()
+                found.append(f"pid {pid} ({name})")
     return found
+
+
+def _number_of(place: Path) -> int | None:
+    """The filesystem on which it is."""
+    try:
+        return place.stat().st_dev
+    except OSError:
+        return None
+
+
+def _mapped(folder: Path) -> set[int]:
+    """The filesystems of all files that are mapped. Source: proc(5), ``/proc/PID/maps``."""
+    try:
+        lines = (folder / "maps").read_bytes().splitlines()
+    except OSError:
+        return set()
+    numbers = {line.split(maxsplit=4)[3] for line in lines}
+    return {os.makedev(int(major, 16), int(minor, 16)) for major, _, minor in (one.partition(b":") for one in numbers)}

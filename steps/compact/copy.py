@@ -205,11 +205,18 @@ def _differing(wanted: bytearray, there: bytes) -> Iterator[tuple[int, int]]:
 
 
 def survey_or_refuse(task: Compaction, ctx: Context) -> Survey:
-    """The survey. Raises ``Refused`` where the filesystem doesn't say what is in use."""
+    """The survey. Raises ``Refused`` where the filesystem doesn't say what is in use, or there are snapshots inside."""
     try:
-        return survey(task, ctx.platform)
+        found = survey(task, ctx.platform)
     except Doubt as doubt:
         raise cannot_tell(task.image, doubt) from doubt
+    if found.map.snapshots:
+        raise Refused(
+            f"{task.image} cannot be compacted: QEMU keeps snapshots in it ({found.map.snapshots}); they would be lost",
+            state="nothing was changed",
+            hint=f"look at them: qemu-img snapshot -l {task.image}; drop those you don't need: qemu-img snapshot -d …",
+        )
+    return found
 
 
 def cannot_tell(image: Path, doubt: Doubt) -> Refused:

@@ -48,6 +48,25 @@ def copy_of(machine: Machine) -> Path:
     return copy
 
 
+@pytest.mark.full
+def test_snapshots_inside_an_image_are_not_lost(machine: Machine) -> None:
+    prepare(machine, "qcow2")
+    machine.vdisk("unmount", "my-dev")
+    image = machine.disk("my-dev")
+    subprocess.run(["qemu-img", "snapshot", "-c", "before", image], check=True)
+    before = image.read_bytes()
+    refused = machine.vdisk("compact", "my-dev", check=4)
+    assert "snapshots in it (1)" in refused.err and "nothing was changed" in refused.err
+    assert image.read_bytes() == before
+    assert not list(image.parent.glob("*.partial"))
+    machine.vdisk("mount", "my-dev", "mnt")  # nothing else minds them
+    refused = machine.vdisk("compact", "my-dev", check=4)
+    assert os.path.ismount(machine.folder / "mnt")
+    machine.vdisk("unmount", "my-dev")
+    subprocess.run(["qemu-img", "snapshot", "-d", "before", image], check=True)
+    assert "saved" in machine.vdisk("compact", "my-dev").out
+
+
 @pytest.mark.parametrize("type", TYPES)
 def test_the_lines_of_the_specification(machine: Machine, type: str) -> None:
     """A mounted disk is compacted in place, exported, imported: the files are the same everywhere."""

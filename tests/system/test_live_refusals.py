@@ -71,6 +71,23 @@ def test_nothing_that_we_write_may_lie_on_the_disk(mounted: Machine, tmp_path: P
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("type", ["vhd", "qcow2"])
+def test_a_btrfs_disk_can_be_exported_while_it_is_mounted(machine: Machine, type: str) -> None:
+    machine.vdisk("create", "--name", "my-dev", "--size", "300MB", "--fs", "btrfs", "--type", type)
+    machine.vdisk("mount", "my-dev", "mnt")
+    (machine.folder / "mnt/file").write_bytes(noise(3_000_000, 1))
+    result = machine.vdisk("export", "--disk", "my-dev", "--output", "a.zip", "--json").result
+    assert result["waited_seconds"] is not None
+    refused = machine.vdisk("export", "--disk", "my-dev", "--output", "mnt/a.zip", check=4)
+    assert "on the disk itself" in refused.err or "lies on my-dev itself" in refused.err
+    machine.vdisk("unmount", "my-dev")
+    machine.vdisk("import", "a.zip", "--name", "copy")
+    machine.vdisk("mount", "copy", "mnt")
+    assert (machine.folder / "mnt/file").read_bytes() == noise(3_000_000, 1)
+    machine.vdisk("unmount", "copy")
+
+
+@pytest.mark.full
 def test_a_disk_that_is_mounted_for_reading_needs_no_snapshot(mounted: Machine) -> None:
     mounted.vdisk("unmount", "my-dev")
     mounted.vdisk("mount", "my-dev", "mnt", "--read-only")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,14 @@ from blocks import difference_in_use, raw_of
 from compacting import MIB, PARTITION, SIZE, UUID, Fixture, in_child
 from silent import Silent
 
-from portunix_vdisk.platform.base import ImageType
-from portunix_vdisk.platform.errors import Interrupted
+from portunix_vdisk.platform.base import FileSystemType, ImageType
+from portunix_vdisk.platform.errors import Interrupted, Refused
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
 from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.catalog import Catalog
+from portunix_vdisk.steps.compact import copy
 from portunix_vdisk.steps.compact.copy import CopyUsed, PrepareCopy
-from portunix_vdisk.steps.compact.survey import allocated, survey
+from portunix_vdisk.steps.compact.survey import Compaction, Survey, allocated, survey
 from portunix_vdisk.steps.step import Context
 
 
@@ -55,6 +58,20 @@ def test_a_second_time_there_is_nothing_to_do(disk: Fixture) -> None:
     assert found.gain < MIB
     assert disk.compact() == {}
     assert durable.identity_of(disk.image) == identity
+
+
+def test_snapshots_inside_an_image_forbid_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = tmp_path / "disk.qcow2"
+    platform = LinuxPlatform()
+    platform.create_image(image, ImageType.QCOW2, 8 * MIB)
+    for count in range(3):
+        there = platform.map_image(image, ImageType.QCOW2)
+        assert there.snapshots == count
+        monkeypatch.setattr(copy, "survey", lambda *_, there=there: Survey(there, [], [], 0, 0))
+        task = Compaction(image, ImageType.QCOW2, PARTITION, FileSystemType.EXT4)
+        with pytest.raises(Refused, match="snapshots in it") if count else nullcontext():
+            copy.survey_or_refuse(task, Context(platform, Silent()))
+        subprocess.run(["qemu-img", "snapshot", "-c", f"state{count}", image], check=True)
 
 
 def test_looking_changes_nothing(disk: Fixture) -> None:
