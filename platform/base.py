@@ -87,6 +87,7 @@ class Attachment:
     ``image``, for one attached with :meth:`Platform.attach_served`, whether it still lives or not; otherwise None.
     ``live``: what is written goes through a process that can keep the present content readable meanwhile.
     ``label``: which of several states of a file's disk is shown, see :meth:`Platform.attach_served`.
+    ``rootless``: programs of the person show it, and ``device`` is a file.
     """
 
     image: Path
@@ -99,6 +100,7 @@ class Attachment:
     server_pid: int | None = None
     live: bool = False
     label: str = ""
+    rootless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +231,13 @@ class Platform(Protocol):
         read_only: bool,
         live: bool = False,
         secret: bytes = b"",
+        fs: FileSystemType | None = None,
+        rootless: bool = False,
     ) -> Attachment:
         """Show the partition as a block device; attaching what is attached in the same way changes nothing.
+
+        ``rootless``: by programs of the person, who then mounts the filesystem ``fs`` by such a program. Where ``fs``
+        is given, that is also done when root's rights cannot be had. An image so attached stays it in every verb.
 
         ``live``: so that it can be exported while it is used; some types always are, and it costs some speed.
         ``secret``: the password of an encrypted partition, whose plain content is shown. Raises ``WrongPassword``.

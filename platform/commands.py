@@ -37,6 +37,7 @@ PACKAGES = {
     "mke2fs": "e2fsprogs",
     "e2fsck": "e2fsprogs",
     "fusermount3": "fuse3",
+    "fuse2fs": "fuse2fs",
     "sudo": "sudo",
     "mkntfs": "ntfs-3g",
     "ntfs-3g": "ntfs-3g",

@@ -101,6 +101,10 @@ class Missing(VdiskError):
     code = ExitCode.MISSING
 
 
+class NoRoot(Missing):
+    """Root's rights cannot be had; exit code 6."""
+
+
 class Interrupted(VdiskError):
     """Stopped at a safe point on request; running the same command continues; exit code 130."""
 

@@ -55,7 +55,8 @@ def _state(disk: Object) -> str:
     if disk["problem"]:
         return f"problem: {disk['problem']}"
     if disk["mount_point"]:
-        return f"mounted at {disk['mount_point']}" + (" (read-only)" if disk["read_only"] else "")
+        how = (" (read-only)" if disk["read_only"] else "") + (" (without root)" if disk["rootless"] else "")
+        return f"mounted at {disk['mount_point']}{how}"
     if disk["device"]:
         return f"attached as {disk['device']}"
     return str(disk["state"])

@@ -20,11 +20,23 @@ class AttachImage:
     live: bool = False
     secret: bytes = field(default=b"", compare=False, repr=False)
     """The password of an encrypted disk."""
+    file_system: FileSystemType | None = None
+    """What is on it, where programs of the person may show it when root's rights cannot be had."""
+    rootless: bool = False
+    """Only by such programs."""
 
     def run(self, ctx: Context) -> Json:
         """Result: the device. Raises ``Refused``, ``Missing``, ``WrongPassword``, ``ToolFailed``."""
-        how = {"read_only": self.read_only, "live": self.live}
-        held = ctx.platform.attach(self.image, self.type, self.partition, **how, secret=self.secret)
+        held = ctx.platform.attach(
+            self.image,
+            self.type,
+            self.partition,
+            read_only=self.read_only,
+            live=self.live,
+            secret=self.secret,
+            fs=self.file_system,
+            rootless=self.rootless,
+        )
         return {"device": held.device}
 
 
@@ -58,6 +70,11 @@ class MountImage:
     def run(self, ctx: Context) -> Json:
         """Result: the device. Raises ``Refused``, ``Missing``, ``ToolFailed``."""
         held = ctx.platform.mount(self.image, self.file_system, self.mount_point)
+        if held.rootless:
+            ctx.info(
+                "mounted without root: files on it are yours and only you see them; it is slower than with root, "
+                "cannot be exported while mounted, and nothing is trimmed"
+            )
         return {"device": held.device}
 
 

@@ -135,7 +135,16 @@ class _Compacting:
         held, disk = self.mounted, self.disk
         assert held is not None
         assert held.mount_point is not None
-        AttachImage(disk.path, disk.type, disk.partition, held.read_only, held.live, self.task.secret).run(ctx)
+        AttachImage(
+            disk.path,
+            disk.type,
+            disk.partition,
+            held.read_only,
+            held.live,
+            self.task.secret,
+            disk.file_system if held.rootless else None,
+            held.rootless,
+        ).run(ctx)
         return MountImage(disk.path, disk.file_system, held.mount_point).run(ctx)
 
     def _unlock(self, ctx: Context) -> None:

@@ -46,5 +46,6 @@ def disk_json(session: Session, disk: Disk) -> dict[str, Json]:
         "partition": {"start": disk.partition.start, "length": disk.partition.length},
         "device": held.device if held else None,
         "read_only": held.read_only if held else False,
+        "rootless": held.rootless if held else False,
         "problem": held.problem if held else "",
     }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from portunix_vdisk.platform.base import Attachment
-from portunix_vdisk.platform.errors import Refused
+from portunix_vdisk.platform.errors import BadUsage, Refused
 from portunix_vdisk.steps.attaching import AttachImage, DetachImage, MountImage, RepairAttachment, UnmountImage
 from portunix_vdisk.steps.disk import Disk
 from portunix_vdisk.steps.exclude.overlay import release_image
@@ -25,12 +25,17 @@ def mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
     wanted = session.absolute(options["mountpoint"]).resolve() if "mountpoint" in options else None
     read_only = options.get("read-only") == "true"
     live = options.get("live") == "true"
+    rootless = options.get("rootless") == "true"
+    if live and rootless:
+        raise BadUsage("--live needs root", hint="leave --live out, or --rootless")
 
     def place() -> Path:
         return wanted or (session.home.mounts / disk.name).resolve()
 
     def fits(held: Attachment | None) -> bool:
-        return held is not None and not held.problem and held.read_only == read_only and (held.live or not live)
+        if held is None or held.problem or held.read_only != read_only:
+            return False
+        return (held.live or not live) and (held.rootless or not rootless)
 
     def attached(values: Values) -> bool:
         return fits(attachment_of(session, disk))
@@ -49,17 +54,19 @@ def mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
             RepairAttachment(disk.path, disk.type, disk.partition, disk.file_system, secret).run(ctx)
             held = attachment_of(session, disk)
         if held is not None and held.mount_point is not None:
-            _must_agree(disk, held, wanted, read_only, live)
+            _must_agree(disk, held, wanted, read_only, live, rootless)
         release_image(disk.path, ctx)
         if disk.encrypted:  # it may come from anybody: not everything that it may say is for QEMU to try
             read_header(ctx, disk.path, disk.type, disk.partition)
         secret = disk_secret(session, disk)
-        return AttachImage(disk.path, disk.type, disk.partition, read_only, live, secret).run(ctx)
+        return AttachImage(
+            disk.path, disk.type, disk.partition, read_only, live, secret, disk.file_system, rootless
+        ).run(ctx)
 
     def mount(ctx: Context) -> Json:
         held = attachment_of(session, disk)
         if held is not None and held.mount_point is not None:
-            _must_agree(disk, held, wanted, read_only, live)
+            _must_agree(disk, held, wanted, read_only, live, rootless)
         if wanted is None:
             session.home.mounts.mkdir(parents=True, exist_ok=True)
         return MountImage(disk.path, disk.file_system, place()).run(ctx)
@@ -129,7 +136,7 @@ def must_not_be_attached(session: Session, disk: Disk, operation: str) -> None:
     )
 
 
-def _must_agree(disk: Disk, held: Attachment, wanted: Path | None, read_only: bool, live: bool) -> None:
+def _must_agree(disk: Disk, held: Attachment, wanted: Path | None, read_only: bool, live: bool, rootless: bool) -> None:
     assert held.mount_point is not None
     if wanted is not None and held.mount_point != wanted:
         raise Refused(
@@ -143,3 +150,5 @@ def _must_agree(disk: Disk, held: Attachment, wanted: Path | None, read_only: bo
         raise Refused(
             f"{disk.name} is mounted already, and not with --live", hint=f"portunix vdisk unmount {disk.name} first"
         )
+    if rootless and not held.rootless:
+        raise Refused(f"{disk.name} is mounted already, by root", hint=f"portunix vdisk unmount {disk.name} first")

@@ -94,7 +94,7 @@ OPERATIONS: tuple[Operation, ...] = (
                 Kind.FLAG,
                 "so that it can be exported while mounted (vhd, vhdx and qcow2 always can); a little slower",
             ),
-            later("rootless", "mounting without root", Kind.FLAG),
+            Parameter("rootless", Kind.FLAG, "by programs of yours, not by root (by itself where root cannot be had)"),
             later("partition", "foreign images"),
             *PASSWORD,
         ),
@@ -102,6 +102,7 @@ OPERATIONS: tuple[Operation, ...] = (
             "portunix vdisk mount my-dev.vhd /mnt/dev",
             "portunix vdisk mount my-dev",
             "portunix vdisk mount my-dev --read-only",
+            "portunix vdisk mount my-dev --rootless",
         ),
     ),
     Operation(

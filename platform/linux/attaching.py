@@ -98,18 +98,18 @@ class Attaching:
         facts = observe(self.root, key)
         if facts is None:
             return False
-        if facts.state is not None and facts.loop is not None and not facts.problem:
+        if facts.state is not None and facts.device and not facts.problem:
             if _what(facts.state) == _what(wanted):
                 if wanted.live and facts.state.direct:
                     raise Refused(
-                        f"the image is already attached as {facts.loop.device}, and not with --live",
+                        f"the image is already attached as {facts.device}, and not with --live",
                         state="nothing was changed",
                         hint="unmount the disk, then mount it again with --live",
                     )
                 return True
             raise Refused(
                 f"the image is already attached {'read-only' if facts.state.read_only else 'for writing'}"
-                f" as {facts.loop.device}",
+                f" as {facts.device}",
                 state="nothing was changed",
                 hint="unmount the disk first",
             )

@@ -14,8 +14,8 @@ from portunix_vdisk.platform.linux import loop, mounts, state
 from portunix_vdisk.platform.linux.loop import Loop
 from portunix_vdisk.platform.linux.mounts import MountEntry
 from portunix_vdisk.platform.linux.processes import ProcessIdentity, visible
-from portunix_vdisk.platform.linux.state import OVERLAY, SERVED, State
-from portunix_vdisk.platform.linux.storage_daemon import StorageDaemon
+from portunix_vdisk.platform.linux.state import OVERLAY, SERVED, State, driver_lock
+from portunix_vdisk.platform.linux.storage_daemon import StorageDaemon, lock_is_held
 
 _DELETED = " (deleted)"
 
@@ -41,6 +41,15 @@ class Facts:
         """Our loop device."""
         return self.loops[0] if self.loops else None
 
+    @property
+    def device(self) -> str:
+        """What shows the partition: our loop device, without root a file; empty if nothing does."""
+        if self.state is not None and self.state.rootless:
+            if self.state.direct:
+                return self.state.image
+            return str(StorageDaemon(self.folder, Commands()).export) if self.daemon else ""
+        return self.loop.device if self.loop else ""
+
     def attachment(self) -> Attachment | None:
         """The same for the platform protocol; None without a legible state."""
         if self.state is None:
@@ -48,15 +57,16 @@ class Facts:
         point = self.mounts[-1].point if self.mounts else None
         return Attachment(
             image=Path(self.state.image),
-            device=self.loop.device if self.loop else "",
+            device=self.device,
             read_only=self.state.read_only,
             mount_point=point,
             mount_point_made=self.state.mount_point_made and str(point) == self.state.mount_point,
             daemon_pid=self.daemon.pid if self.daemon else None,
             problem=self.problem,
             server_pid=self.state.server_pid if self.state.type == SERVED else None,
-            live=self.state.live,
+            live=self.state.live and not self.state.rootless,
             label=self.state.label,
+            rootless=self.state.rootless,
         )
 
     @property
@@ -79,7 +89,12 @@ def observe(root: Path, key: str) -> Facts | None:
     if known is not None and known.daemon_pid:
         recorded = ProcessIdentity(known.daemon_pid, known.daemon_started)
         # Where /proc hides other people's processes (hidepid), only root can tell.
-        daemon = recorded if server.is_daemon(recorded) or not visible() else None
+        seen = known.rootless or visible()
+        daemon = recorded if server.is_daemon(recorded) or not seen else None
+    if known is not None and known.rootless:
+        shown = [entry for entry in mounts.mounted() if mounts.is_fuse(entry.kind) and _is_at(entry, known)]
+        problem = _moved(key, known) or _rootless_problem(folder, known, daemon, shown)
+        return Facts(key, folder, known, (), tuple(shown), daemon, problem)
     found = tuple(_loops_of(key, known, server.export))
     entries = [entry for entry in mounts.mounted() if found and _shows(entry, found[0], folder, known)]
     problem = _problem(key, known, found, daemon, entries)
@@ -169,17 +184,8 @@ def _problem(
 ) -> str:
     if known is None:
         return "the note about this attachment cannot be read"
-    noun = {SERVED: "the archive", OVERLAY: "the overlay"}.get(known.type, "the image file")
-    if not server_lives(known):
-        return f"the process that reads {noun} (pid {known.server_pid}) has died; nothing more can be read"
-    try:
-        replaced = state.key_of(Path(known.image).stat()) != key
-    except (FileNotFoundError, NotADirectoryError):
-        return f"{noun} {known.image} was deleted or moved while it was attached"
-    except OSError:
-        replaced = False  # somebody else's folder: we may not look
-    if replaced:
-        return f"{noun} {known.image} was replaced by another file while it was attached"
+    if moved := _moved(key, known):
+        return moved
     if known.daemon_pid and daemon is None:
         return (
             f"the storage daemon (pid {known.daemon_pid}) has died: programs that use the disk get input/output errors;"
@@ -197,4 +203,38 @@ def _problem(
         return "the program that shows the filesystem has died"
     if not known.read_only and any(entry.failed for entry in entries):
         return "the filesystem switched itself to read-only after errors"
+    return ""
+
+
+def _moved(key: str, known: State) -> str:
+    """Whether the file is not what it was."""
+    noun = {SERVED: "the archive", OVERLAY: "the overlay"}.get(known.type, "the image file")
+    if not server_lives(known):
+        return f"the process that reads {noun} (pid {known.server_pid}) has died; nothing more can be read"
+    try:
+        replaced = state.key_of(Path(known.image).stat()) != key
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{noun} {known.image} was deleted or moved while it was attached"
+    except OSError:
+        replaced = False  # somebody else's folder: we may not look
+    if replaced:
+        return f"{noun} {known.image} was replaced by another file while it was attached"
+    return ""
+
+
+def _is_at(entry: MountEntry, known: State) -> bool:
+    return bool(known.mount_point) and str(entry.point) == known.mount_point
+
+
+def _rootless_problem(folder: Path, known: State, daemon: ProcessIdentity | None, entries: list[MountEntry]) -> str:
+    if known.daemon_pid and daemon is None:
+        return f"the storage daemon (pid {known.daemon_pid}) has died"
+    if not known.direct and not known.daemon_pid:
+        return "attaching was interrupted"
+    if any(_died(entry) for entry in entries):
+        return "the program that shows the filesystem has died"
+    if known.mount_point and not entries:
+        if lock_is_held(driver_lock(folder)):
+            return "the program that shows the filesystem runs, but what it shows is not mounted here"
+        return "it was mounted, and is not any more: the machine was started anew, or somebody unmounted it"
     return ""

@@ -29,6 +29,7 @@ _PROGRAMS = (
     ("fusefat", "mount fat32 where the kernel cannot", "disks with fat32 cannot be mounted, unless the kernel can"),
     ("mkfs.exfat", "make exfat filesystems", "no disk can be created with exfat"),
     ("mount.exfat-fuse", "mount exfat where the kernel cannot", "exfat cannot be mounted, unless the kernel can"),
+    ("fuse2fs", "mount ext4 filesystems without root", "disks with ext4 can only be mounted by root"),
     ("e2fsck", "check and repair ext4 filesystems", "damaged disks cannot be repaired"),
 )
 

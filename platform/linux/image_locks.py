@@ -24,21 +24,29 @@ def refuse_if_open_elsewhere(descriptor: int, *, writing: bool) -> None:
         asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
         if _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK:
             raise Refused(
-                "the image file is in use by another program (a virtual machine or qemu-img)",
+                "the image file is in use by another program (a virtual machine, qemu-img, or a mount without root)",
                 state="nothing was changed",
                 hint="stop that program, then run the same command again",
             )
 
 
+def hold(descriptor: int, *, writing: bool) -> None:
+    """Use an open image as QEMU would, as long as it is open here or in a process that inherits it."""
+    for byte in _mine(writing=writing):
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
+
+
+def _mine(*, writing: bool) -> tuple[int, ...]:
+    return (_WRITES, _FORBIDS_WRITING) if writing else (_FORBIDS_WRITING,)
+
+
 @contextmanager
 def held(descriptor: int, *, writing: bool) -> Iterator[None]:
     """Use an open image as QEMU would, so that nobody of its kind disturbs us either. Raises ``Refused``."""
-    mine = (_WRITES, _FORBIDS_WRITING) if writing else (_FORBIDS_WRITING,)
     try:
-        for byte in mine:
-            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
+        hold(descriptor, writing=writing)
         refuse_if_open_elsewhere(descriptor, writing=writing)
         yield
     finally:
-        for byte in mine:
+        for byte in _mine(writing=writing):
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, byte, 1, 0))

@@ -23,8 +23,8 @@ from portunix_vdisk.platform.base import (
     SnapshotReader,
 )
 from portunix_vdisk.platform.commands import Commands, display
-from portunix_vdisk.platform.errors import Failed, Refused
-from portunix_vdisk.platform.home import calling_owner
+from portunix_vdisk.platform.errors import Failed, NoRoot, Refused
+from portunix_vdisk.platform.home import Home, calling_owner
 from portunix_vdisk.platform.linux import (
     facts,
     filesystems,
@@ -42,6 +42,8 @@ from portunix_vdisk.platform.linux.mount_point import Caller
 from portunix_vdisk.platform.linux.mounting import Mounting
 from portunix_vdisk.platform.linux.privilege import Privilege, attachment_of, snapshot_of
 from portunix_vdisk.platform.linux.repair import repair
+from portunix_vdisk.platform.linux.rootless import Rootless
+from portunix_vdisk.platform.linux.rootless_drivers import OFFSETS
 from portunix_vdisk.platform.linux.serving import started
 
 _Result = TypeVar("_Result")
@@ -59,6 +61,8 @@ class LinuxPlatform:
         self._privilege = Privilege(self._commands, ask)
         self.luks = luks.Headers(self._commands)
         self._root = Mounting(Caller(calling_owner(), restricted=False), self._commands)
+        person = Caller(calling_owner(), restricted=True)
+        self._rootless = Rootless(person, self._commands, Home.of_caller().run / "rootless")
 
     def hold_in_children(self, descriptor: int) -> AbstractContextManager[None]:
         """See :class:`Platform`."""
@@ -132,13 +136,13 @@ class LinuxPlatform:
 
     def attachments(self) -> Iterator[Attachment]:
         """See :class:`Platform`."""
-        for found in facts.observe_all(state.ROOT):
+        for found in (*facts.observe_all(state.ROOT), *facts.observe_all(self._rootless.root)):
             if (attached := found.attachment()) is not None:
                 yield attached
 
     def attachment(self, image: Path) -> Attachment | None:
         """See :class:`Platform`; an image that was replaced or deleted meanwhile is found by its recorded name."""
-        found = facts.find(state.ROOT, image)
+        found = facts.find(state.ROOT, image) or facts.find(self._rootless.root, image)
         return None if found is None else found.attachment()
 
     def attach(
@@ -150,14 +154,32 @@ class LinuxPlatform:
         read_only: bool,
         live: bool = False,
         secret: bytes = b"",
+        fs: FileSystemType | None = None,
+        rootless: bool = False,
     ) -> Attachment:
         """See :class:`Platform`."""
         image = image.absolute()
+
+        def by_programs() -> Attachment:
+            how = {"read_only": read_only, "live": fs not in OFFSETS}
+            return _reported(lambda: self._rootless.attach(image, type, partition, **how, secret=secret))
+
+        if rootless or self._rootless.has(image):
+            if fs is not None:
+                self._rootless.need(fs)
+            return by_programs()
         if os.geteuid() == 0:
             how = {"read_only": read_only, "live": live}
             return _reported(lambda: self._root.attach(image, type, partition, **how, secret=secret))
         mode = [*(["--read-only"] if read_only else []), *(["--live"] if live else []), *_encrypted(secret)]
-        return attachment_of(self._verb("attach", image, f"--type={type}", *_place(partition), *mode, secret=secret))
+        words = (f"--type={type}", *_place(partition), *mode)
+        try:
+            return attachment_of(self._verb("attach", image, *words, secret=secret))
+        except NoRoot as error:
+            if fs is None or live:
+                raise
+            self._rootless.need(fs, instead_of=error)
+            return by_programs()
 
     def attach_served(
         self, image: Path, partition: Partition, server: Sequence[str], *, label: str = "", secret: bytes = b""
@@ -185,6 +207,8 @@ class LinuxPlatform:
     def mount(self, image: Path, fs: FileSystemType, mount_point: Path) -> Attachment:
         """See :class:`Platform`."""
         image, mount_point = image.absolute(), mount_point.absolute()
+        if self._rootless.has(image):
+            return _reported(lambda: self._rootless.mount(image, fs, mount_point))
         if os.geteuid() == 0:
             return _reported(lambda: self._root.mount(image, fs, mount_point))
         return attachment_of(self._verb("mount", image, f"--fs={fs}", f"--mount-point={mount_point}"))
@@ -192,7 +216,9 @@ class LinuxPlatform:
     def unmount(self, image: Path) -> None:
         """See :class:`Platform`."""
         image = image.absolute()
-        if os.geteuid() == 0:
+        if self._rootless.has(image):
+            _reported(lambda: self._rootless.unmount(image))
+        elif os.geteuid() == 0:
             _reported(lambda: self._root.unmount(image))
         elif (found := self.attachment(image)) is not None and (found.mount_point is not None or found.problem):
             self._verb("unmount", image)
@@ -200,7 +226,9 @@ class LinuxPlatform:
     def detach(self, image: Path) -> None:
         """See :class:`Platform`."""
         image = image.absolute()
-        if os.geteuid() == 0:
+        if self._rootless.has(image):
+            _reported(lambda: self._rootless.detach(image))
+        elif os.geteuid() == 0:
             _reported(lambda: self._root.detach(image))
         elif facts.find(state.ROOT, image) is not None:
             self._verb("detach", image)
@@ -208,6 +236,8 @@ class LinuxPlatform:
     def trim(self, image: Path) -> int:
         """See :class:`Platform`."""
         image = image.absolute()
+        if self._rootless.has(image):
+            return 0
         if os.geteuid() == 0:
             return _reported(lambda: self._root.trim(image))
         given = self._verb("trim", image)["bytes"]
@@ -216,6 +246,8 @@ class LinuxPlatform:
     def take_snapshot(self, image: Path, rooms: Sequence[Path]) -> Snapshot:
         """See :class:`Platform`."""
         image, rooms = image.absolute(), [room.absolute() for room in rooms]
+        if self._rootless.has(image):
+            self._rootless.refuse_snapshot()
         if os.geteuid() == 0:
             return _reported(lambda: snapshots.take_snapshot(self._root, image, rooms))
         return snapshot_of(self._verb("snapshot", image, *(f"--room={room}" for room in rooms)))
@@ -237,6 +269,8 @@ class LinuxPlatform:
     ) -> list[str]:
         """See :class:`Platform`."""
         image = image.absolute()
+        if self._rootless.has(image):
+            return _reported(lambda: repair(self._rootless, image, type, partition, fs, secret))
         if os.geteuid() == 0:
             return _reported(lambda: repair(self._root, image, type, partition, fs, secret))
         mode = ["--locked"] if secret is None else _encrypted(secret)

@@ -36,7 +36,7 @@ class Mounting(Attaching):
             raise Refused(f"{display(str(image))} is not attached", hint="attach it first")
         with self.locked(facts.key, f"mount {display(str(image))}"):
             facts = observe(self.root, facts.key)
-            if facts is None or facts.state is None or facts.loop is None or facts.problem:
+            if facts is None or facts.state is None or not facts.device or facts.problem:
                 raise Refused(f"the disk cannot be mounted: {facts.problem if facts else 'it was just detached'}")
             if facts.mounts:
                 if mount_point_of(facts.mounts[-1].point, point):
@@ -51,7 +51,7 @@ class Mounting(Attaching):
                 state.write(facts.folder, replace(note, mount_point=str(place.path), mount_point_made=place.made))
                 try:
                     showing = Showing(
-                        facts.loop.device,
+                        facts.device,
                         fs,
                         place.descriptor,
                         note.read_only,
@@ -152,17 +152,24 @@ class Mounting(Attaching):
             if not facts.dead and not entry.failed:
                 self._write_out(entry.point)
             self._take_away(entry)
-        if facts.loop is not None and any(mounts.is_fuse(entry.kind) for entry in facts.mounts):
-            wait_for_driver(facts.loop.device)
+        if any(mounts.is_fuse(entry.kind) for entry in facts.mounts):
+            self._wait_for_driver(facts)
         if facts.state is not None:
             self.forget_mount_point(facts.folder, facts.state)
 
-    @staticmethod
-    def _take_away(entry: mounts.MountEntry) -> None:
+    def _wait_for_driver(self, facts: Facts) -> None:
+        if facts.loop is not None:
+            wait_for_driver(facts.loop.device)
+
+    def _unmount_at(self, point: Path) -> None:
+        """Raises ``OSError``."""
+        mounts.unmount(point)
+
+    def _take_away(self, entry: mounts.MountEntry) -> None:
         deadline = time.monotonic() + _BRIEFLY
         while True:
             try:
-                mounts.unmount(entry.point)
+                self._unmount_at(entry.point)
                 return
             except OSError as error:
                 if error.errno != errno.EBUSY:

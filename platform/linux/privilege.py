@@ -12,7 +12,7 @@ from pathlib import Path
 from portunix_vdisk.platform import errors
 from portunix_vdisk.platform.base import Attachment, Snapshot
 from portunix_vdisk.platform.commands import Commands, Output, display
-from portunix_vdisk.platform.errors import Missing, Refused
+from portunix_vdisk.platform.errors import NoRoot, Refused
 from portunix_vdisk.platform.home import calling_owner
 from portunix_vdisk.platform.reports import error_in
 
@@ -59,7 +59,7 @@ class Privilege:
     def run(self, command: list[str], purpose: str, input: bytes = b"") -> Output:
         """Run a command as root to its end, whatever its exit status; ``input`` is what it reads.
 
-        Raises ``Missing`` where root's rights cannot be had, with the command to run as hint.
+        Raises ``NoRoot`` where root's rights cannot be had, with the command to run as hint.
         """
         if os.getuid() == 0:
             # Called with sudo as a whole, working as the caller meanwhile: the real user is still root. Without
@@ -124,8 +124,8 @@ def snapshot_of(found: dict[str, object]) -> Snapshot:
     return Snapshot(str(found["uuid"]), size, runs, Path(str(found["place"])), found["served"] is True, waited)
 
 
-def _impossible(command: list[str], purpose: str, why: str) -> Missing:
-    return Missing(
+def _impossible(command: list[str], purpose: str, why: str) -> NoRoot:
+    return NoRoot(
         f"{purpose}: {why}",
         state="nothing was changed",
         hint=f"run the whole command with sudo; this step alone is: sudo {display(shlex.join(command))}",

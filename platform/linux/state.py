@@ -38,6 +38,8 @@ class State:
     disk out of the file, for the types :data:`SERVED` and :data:`OVERLAY`, otherwise zero. ``live``: a storage daemon
     that takes commands stands between image and block device, so that the disk can be exported while it is used.
     ``encrypted``: the partition is, and its plain content is shown.
+    ``rootless``: programs of the person show everything, see :mod:`portunix_vdisk.platform.linux.rootless`; there is no
+    loop device, and ``live`` only says that a storage daemon stands between.
     ``label``: which of several states of the file's disk is shown, in the words of who attached it.
     """
 
@@ -57,10 +59,11 @@ class State:
     live: bool = False
     label: str = ""
     encrypted: bool = False
+    rootless: bool = False
 
     @property
     def direct(self) -> bool:
-        """Whether the loop device lies on the image file itself, with no storage daemon between."""
+        """Whether what shows the partition lies on the image file itself, with no storage daemon between."""
         return self.type not in (SERVED, OVERLAY) and ImageType(self.type).raw and not self.live
 
     @property
@@ -112,6 +115,11 @@ def write(folder: Path, state: State) -> None:
 def private_mount(folder: Path) -> Path:
     """Where a filesystem that a program shows is mounted for a moment, before it is where a person wants it."""
     return folder / "files"
+
+
+def driver_lock(folder: Path) -> Path:
+    """The file that a filesystem's program keeps locked as long as it lives, where nobody is root."""
+    return folder / "driver"
 
 
 def remove(folder: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,14 +31,15 @@ PATIENCE = 60.0
 
 
 class StorageDaemon:
-    """The daemon of one attachment, whose files are in ``folder``."""
+    """The daemon of one attachment, whose files are in ``folder``; ``unmount`` takes what a dead one left."""
 
-    def __init__(self, folder: Path, commands: Commands) -> None:
+    def __init__(self, folder: Path, commands: Commands, unmount: Callable[[Path], None] = mounts.unmount) -> None:
         self.export = folder / "export"
         self.monitor = folder / "monitor" / "qmp"
         self._pid_file = folder / "pid"
         self._lock = folder / "lock"
         self._commands = commands
+        self._unmount = unmount
 
     def start(
         self, image: int, type: ImageType, partition: Partition, *, read_only: bool, secret: bytes = b""
@@ -129,7 +130,7 @@ class StorageDaemon:
 
     def find(self) -> ProcessIdentity | None:
         """The running daemon, also if whoever started it was killed before writing down its id."""
-        if not self._locked():
+        if not lock_is_held(self._lock):
             return None
         with suppress(OSError, ValueError):
             found = self._recognise(int(self._pid_file.read_text()))
@@ -175,7 +176,7 @@ class StorageDaemon:
         # A daemon that was killed leaves its export behind as a dead mount.
         try:
             while self.exported():
-                mounts.unmount(self.export)
+                self._unmount(self.export)
         except OSError as error:
             raise Failed(
                 f"the storage daemon's file {self.export} cannot be cleared away: {error.strerror}",
@@ -191,18 +192,20 @@ class StorageDaemon:
         ours = found is not None and bool(words) and words[0].endswith(b"/qemu-storage-daemon")
         return found if ours and any(wanted in word for word in words[1:]) else None
 
-    def _locked(self) -> bool:
-        try:
-            lock = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(lock)
+
+def lock_is_held(path: Path) -> bool:
+    """Whether somebody holds the ``flock`` of this file."""
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
         return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def explained(error: ToolFailed) -> Failed | Refused | Corrupt:

@@ -50,6 +50,7 @@ DISK = {
     "partition": {"start": 1 << 20, "length": 19_998_441_472},
     "device": None,
     "read_only": False,
+    "rootless": False,
     "problem": "",
 }
 

@@ -77,7 +77,7 @@ def test_without_sudo_the_command_to_run_is_named_at_once() -> None:
     with person(sudo=False) as user:
         user.vdisk("create", "--name", "my-dev", "--size", "64MB")
         started = time.monotonic()
-        refused = user.vdisk("mount", "my-dev", "mnt", check=6)
+        refused = user.vdisk("mount", "my-dev", "mnt", "--live", check=6)
         assert time.monotonic() - started < 5
         assert "sudo" in refused.err
         assert "portunix-vdisk-attach attach" in refused.err
