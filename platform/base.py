@@ -184,6 +184,9 @@ class Platform(Protocol):
     def peek(self, path: Path, type: ImageType, offset: int, length: int) -> bytes:
         """Bytes of the guest-visible disk, also of one that is in use: then of what does not change meanwhile."""
 
+    def share_blocks(self, image: Path, copy: Path) -> bool:
+        """Make ``copy``, a file of the same content that takes no room, where the host's filesystem can do that."""
+
     def check_image(self, path: Path, type: ImageType) -> None:
         """Check the container's own structures; raises ``Corrupt``."""
 

@@ -299,6 +299,7 @@ _RENDERERS: dict[str, Callable[[Object], list[str]]] = {
     "sync": _sync,
     "compact": _compact,
     "convert": render_disks.convert,
+    "clone": render_disks.clone,
     "export": _export,
     "import": _import,
     "delete": _delete,

@@ -15,3 +15,17 @@ def convert(result: Object) -> list[str]:
     if not result["changed"]:
         return [f"{disk['name']} is a {kind} already: {disk['path']}"]
     return [f"converted {disk['name']}: it is a {kind} now, verified, {disk['path']}"]
+
+
+def clone(result: Object) -> list[str]:
+    """The lines of ``clone``."""
+    disk = result["disk"]
+    if disk is None:
+        return ["undone; nothing of it is left" if result["changed"] else "there was nothing to undo"]
+    if not result["changed"]:
+        return [f"{disk['name']} exists already with the content of {result['source']}: {disk['path']}"]
+    how = "sharing its blocks" if result["shared"] else "verified"
+    return [
+        f"cloned {result['source']} to {disk['name']}, {how}: {disk['path']}",
+        f"next: portunix vdisk mount {disk['name']}",
+    ]

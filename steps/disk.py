@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from portunix_vdisk.platform.base import FileIdentity, FileSystemType, ImageType, Owner, Partition
 
@@ -15,6 +16,10 @@ class DiskState(StrEnum):
     CREATING = "creating"
     IMPORTING = "importing"
     READY = "ready"
+
+
+CLONE: Final = "clone-"
+"""What the root of a disk begins with that was cloned from another one; its UUID and state follow."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,17 @@ OPERATIONS: tuple[Operation, ...] = (
         ("portunix vdisk convert my-dev --to qcow2", "portunix vdisk convert my-dev.qcow2 --to vhd-fixed"),
     ),
     Operation(
+        "clone",
+        "make another disk with the same content; at once where the host's filesystem can share blocks",
+        (
+            disk_parameter("name or image file of the disk"),
+            Parameter("name", Kind.TEXT, "name of the new disk", required=True, metavar="NAME"),
+            Parameter("path", Kind.PATH, "folder or file for the new image", metavar="PATH"),
+            Parameter("abort", Kind.FLAG, "undo an interrupted clone"),
+        ),
+        ("portunix vdisk clone my-dev --name my-dev-2",),
+    ),
+    Operation(
         "export",
         "pack a disk into one compressed, verified archive file",
         (
@@ -269,7 +280,6 @@ LATER_OPERATIONS: dict[str, str] = {
     "restore": "snapshots",
     "resize": "more image types",
     "check": "more image types",
-    "clone": "more image types",
 }
 """Operations that are specified but not built yet, and the feature that brings each."""
 

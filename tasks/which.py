@@ -7,7 +7,7 @@ from pathlib import Path
 
 from portunix_vdisk.platform.base import Attachment
 from portunix_vdisk.platform.errors import NotFound, Refused
-from portunix_vdisk.steps.disk import Disk, DiskState
+from portunix_vdisk.steps.disk import CLONE, Disk, DiskState
 from portunix_vdisk.steps.names import nearest
 from portunix_vdisk.tasks.session import Session
 
@@ -92,7 +92,8 @@ def disk_at(session: Session, path: Path) -> tuple[Disk, Attachment] | None:
 def must_be_ready(disk: Disk) -> None:
     """Refuse to use a disk that is not whole. Raises ``Refused`` or ``NotFound``."""
     if disk.state is not DiskState.READY:
-        verb = "create" if disk.state is DiskState.CREATING else "import"
+        made = "clone" if (disk.archive_root or "").startswith(CLONE) else "import"
+        verb = "create" if disk.state is DiskState.CREATING else made
         raise Refused(
             f"{disk.name} is not finished: its {verb} was interrupted",
             hint=f"run the same {verb} command to continue, or portunix vdisk {verb} --abort to undo it",

@@ -13,7 +13,6 @@ from portunix_vdisk.platform.base import (
     BlockImage,
     FileSystemType,
     ForeignType,
-    HostTool,
     ImageMap,
     ImageType,
     OverlayMap,
@@ -29,10 +28,8 @@ from portunix_vdisk.platform.linux import (
     facts,
     filesystems,
     foreign,
-    host,
     images,
     luks,
-    media,
     overlays,
     snapshot_reader,
     snapshots,
@@ -40,16 +37,17 @@ from portunix_vdisk.platform.linux import (
 )
 from portunix_vdisk.platform.linux.mount_point import Caller
 from portunix_vdisk.platform.linux.mounting import Mounting
-from portunix_vdisk.platform.linux.privilege import Privilege, attachment_of, snapshot_of
+from portunix_vdisk.platform.linux.privilege import attachment_of, snapshot_of
 from portunix_vdisk.platform.linux.repair import repair
 from portunix_vdisk.platform.linux.rootless import Rootless
 from portunix_vdisk.platform.linux.rootless_drivers import OFFSETS
 from portunix_vdisk.platform.linux.serving import started
+from portunix_vdisk.platform.linux.this_host import ThisHost
 
 _Result = TypeVar("_Result")
 
 
-class LinuxPlatform:
+class LinuxPlatform(ThisHost):
     """Linux: QEMU's tools for container formats, loop devices and the kernel's own filesystems.
 
     Args:
@@ -57,8 +55,7 @@ class LinuxPlatform:
     """
 
     def __init__(self, ask: Callable[[str], str] | None = None) -> None:
-        self._commands = Commands()
-        self._privilege = Privilege(self._commands, ask)
+        super().__init__(Commands(), ask)
         self.luks = luks.Headers(self._commands)
         self._root = Mounting(Caller(calling_owner(), restricted=False), self._commands)
         person = Caller(calling_owner(), restricted=True)
@@ -280,28 +277,6 @@ class LinuxPlatform:
 
     def _verb(self, verb: str, image: Path, *options: str, secret: bytes = b"") -> dict[str, object]:
         return self._privilege.attach_program(verb, f"--image={image}", *options, secret=secret)
-
-    # the host -----------------------------------------------------------------------------------------
-
-    def free_space(self, folder: Path) -> int:
-        """See :class:`Platform`."""
-        return host.free_space(folder)
-
-    def largest_file(self, folder: Path) -> int | None:
-        """See :class:`Platform`."""
-        return media.largest_file(folder)
-
-    def is_removable(self, folder: Path) -> bool:
-        """See :class:`Platform`."""
-        return media.is_removable(folder)
-
-    def host_tools(self) -> Sequence[HostTool]:
-        """See :class:`Platform`."""
-        return host.host_tools(self._commands)
-
-    def install(self, tools: Sequence[HostTool]) -> list[str]:
-        """See :class:`Platform`."""
-        return host.install(self._privilege, tools)
 
 
 def _reported(act: Callable[[], _Result]) -> _Result:

@@ -62,6 +62,7 @@ RESULTS: dict[str, Any] = {
         "changed": True,
         **dict.fromkeys(("before_bytes", "after_bytes", "saved_bytes", "trimmed_bytes"), 7),
     },
+    "clone": {"disk": DISK, "source": "my-dev", "shared": False, "changed": True},
     "convert": {"disk": DISK, "former_path": "/d/my-dev.img", "changed": True},
     "export": {
         "disk": "my-dev",
@@ -219,7 +220,7 @@ def test_an_import_of_an_image_has_a_result_of_its_own() -> None:
         validate("import", {**result, "root": "ab" * 32})
 
 
-@pytest.mark.parametrize("name", ["create", "import"])
+@pytest.mark.parametrize("name", ["create", "import", "clone"])
 def test_an_abort_has_no_disk(name: str) -> None:
     validate(name, {"disk": None, "changed": True})
     with pytest.raises(ValidationError):
