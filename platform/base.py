@@ -12,6 +12,8 @@ from portunix_vdisk.platform.kinds import FileSystemType as FileSystemType
 from portunix_vdisk.platform.kinds import ForeignType as ForeignType
 from portunix_vdisk.platform.kinds import ImageType as ImageType
 from portunix_vdisk.platform.luks_headers import LuksHeaders
+from portunix_vdisk.platform.snapshot_types import Snapshot as Snapshot
+from portunix_vdisk.platform.snapshot_types import SnapshotReader as SnapshotReader
 
 SECTOR = 512
 MIB = 1 << 20
@@ -101,30 +103,6 @@ class Attachment:
     live: bool = False
     label: str = ""
     rootless: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The content of a disk at one moment, readable while the disk goes on being used.
-
-    ``size`` is the disk's in bytes; ``extents`` are start and end of all that may be other than zeros, ascending;
-    ``place`` is the Unix socket of an NBD server where ``served``, otherwise a file. ``waited``: seconds that programs
-    which wrote to the disk had to wait for it.
-    """
-
-    uuid: str
-    size: int
-    extents: tuple[tuple[int, int], ...]
-    place: Path
-    served: bool
-    waited: float
-
-
-class SnapshotReader(Protocol):
-    """A snapshot, opened. Usable from several threads."""
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill ``buffer`` with the bytes at ``offset``. Raises ``Failed``, also when the snapshot broke."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +253,14 @@ class Platform(Protocol):
 
     def trim(self, image: Path) -> int:
         """Give the free blocks of a mounted filesystem back to the host, where image type and host can; bytes given."""
+
+    def check_filesystem(
+        self, image: Path, type: ImageType, partition: Partition, fs: FileSystemType, *, secret: bytes
+    ) -> list[str]:
+        """What is wrong with the filesystem of an image that nobody uses, in its checker's words; changes nothing.
+
+        Raises ``Refused`` where it was not unmounted in order, so that nobody can tell.
+        """
 
     def repair(
         self, image: Path, type: ImageType, partition: Partition, fs: FileSystemType, *, secret: bytes | None = b""

@@ -29,3 +29,13 @@ def clone(result: Object) -> list[str]:
         f"cloned {result['source']} to {disk['name']}, {how}: {disk['path']}",
         f"next: portunix vdisk mount {disk['name']}",
     ]
+
+
+def check(result: Object) -> list[str]:
+    """The lines of ``check``."""
+    problems = [f"{problem['part']}: {problem['what']}" for problem in result["problems"]]
+    done = [f"repaired: {line}" for line in result["repaired"]]
+    return [*done, *(problems or [f"{result['disk']['name']}: nothing is wrong"])]
+
+
+RENDERERS = {"convert": convert, "clone": clone, "check": check}

@@ -116,7 +116,7 @@ def parse_gpt(read: Callable[[int, int], bytes], disk_size: int) -> list[GptPart
     problems = []
     for own, other in ((1, sectors - 1), (sectors - 1, 1)):
         try:
-            return _parse_table(read, own, other, sectors)
+            return parse_table(read, own, other, sectors)
         except (NotFound, Corrupt) as problem:
             problems.append(problem)
     if all(isinstance(problem, NotFound) for problem in problems):
@@ -161,7 +161,11 @@ def _encode_name(name: str) -> bytes:
     return units.decode("utf-16-le", "ignore").encode("utf-16-le").ljust(_NAME_UNITS * 2, b"\0")
 
 
-def _parse_table(read: Callable[[int, int], bytes], own: int, other: int, sectors: int) -> list[GptPartition]:
+def parse_table(read: Callable[[int, int], bytes], own: int, other: int, sectors: int) -> list[GptPartition]:
+    """The partitions that one copy of the table names; its header is in sector ``own``, the other one in ``other``.
+
+    Raises ``NotFound`` without a header, ``Corrupt`` for what is not valid.
+    """
     block = _read(read, own * SECTOR, SECTOR)
     header = _HEADER.unpack_from(block)
     signature, revision, size, checksum, _, my_lba, other_lba, first, last, _, entries_at, count, entry_size, sums = (

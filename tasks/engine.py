@@ -27,6 +27,7 @@ from portunix_vdisk.tasks.archive_merge import merge_graph
 from portunix_vdisk.tasks.archive_mount import archive_mount_graph, archive_unmount_graph, unmount_anything_graph
 from portunix_vdisk.tasks.archive_repair import archive_repair_graph
 from portunix_vdisk.tasks.archives import list_archive, prune_graph, rekey_graph, verify_graph
+from portunix_vdisk.tasks.check_disk import check_graph
 from portunix_vdisk.tasks.clone_disk import clone_graph
 from portunix_vdisk.tasks.compact_disk import compact_graph
 from portunix_vdisk.tasks.convert_disk import convert_graph
@@ -51,6 +52,7 @@ GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "sync": sync_graph,
     "compact": compact_graph,
     "convert": convert_graph,
+    "check": check_graph,
     "clone": clone_graph,
     "export": export_graph,
     "import": import_any_graph,

@@ -222,6 +222,16 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
     ),
     Operation(
+        "check",
+        "look for damage in a disk's image, partition table and filesystem; changes nothing unless told to",
+        (
+            disk_parameter("name or image file of the disk"),
+            Parameter("repair", Kind.FLAG, "repair what can be without loss; asks first"),
+            *PASSWORD,
+        ),
+        ("portunix vdisk check my-dev", "portunix vdisk check my-dev --repair"),
+    ),
+    Operation(
         "delete",
         "delete a disk and its image file; asks first",
         (disk_parameter("name or image file of the disk"),),
@@ -279,7 +289,6 @@ LATER_OPERATIONS: dict[str, str] = {
     "snapshot": "snapshots",
     "restore": "snapshots",
     "resize": "more image types",
-    "check": "more image types",
 }
 """Operations that are specified but not built yet, and the feature that brings each."""
 

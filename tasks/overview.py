@@ -15,6 +15,7 @@ doit unmount:NAME                                     unmount it
 doit compact:NAME                                     make its image as small as possible
 doit convert:NAME to=TYPE                             make its image one of another type
 doit clone:NEW-NAME disk=NAME                         make another disk with the same content
+doit check:NAME [repair=true]                         look for damage
 doit export:NAME [output=FILE]                        pack it into one archive
 doit import:NAME archive=FILE                         make a disk from an archive
 doit archive-mount:FILE archive=FILE.zip [mountpoint=…]  look into an archive

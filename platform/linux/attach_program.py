@@ -19,6 +19,7 @@ from typing import NoReturn
 from portunix_vdisk.platform.base import Attachment, FileSystemType, ImageType, Owner, Partition, Snapshot
 from portunix_vdisk.platform.commands import SYSTEM_FOLDERS, Commands
 from portunix_vdisk.platform.errors import BadUsage, ExitCode, Failed, Missing, VdiskError
+from portunix_vdisk.platform.linux.checking import check_filesystem
 from portunix_vdisk.platform.linux.mount_point import Caller
 from portunix_vdisk.platform.linux.mounting import Mounting
 from portunix_vdisk.platform.linux.repair import repair
@@ -76,22 +77,23 @@ def parser() -> argparse.ArgumentParser:
         "trim": "give the free blocks of a mounted image back to the host",
         "snapshot": "keep the present content of a mounted image readable while it is used",
         "drop-snapshot": "take that away again",
+        "check": "look for damage in the filesystem of an image, without changing it",
         "repair": "clear away what a crash left and check image and filesystem",
     }
     for verb, help in explained.items():
         added = verbs.add_parser(verb, help=help, description=help, allow_abbrev=False)
         added.add_argument("--image", required=True, type=Path, help="absolute path of the image file")
         added.add_argument("--owner", type=_owner, metavar="UID:GID", help="who gets mount points that are made")
-        if verb in ("attach", "repair"):
+        if verb in ("attach", "repair", "check"):
             added.add_argument("--type", required=True, type=ImageType, help="vhd, qcow2, img …")
-        if verb in ("attach", "repair", "attach-served"):
+        if verb in ("attach", "repair", "check", "attach-served"):
             added.add_argument("--start", required=True, type=_number, help="first byte of the partition on the disk")
             added.add_argument("--length", required=True, type=_number, help="bytes of the partition")
         if verb == "attach-served":
             added.add_argument("--socket", required=True, type=Path, help="absolute path of the server's Unix socket")
             added.add_argument("--writable", action="store_true", help="the server takes writes (default: read-only)")
             added.add_argument("--label", default="", type=_label, help="which state of the disk it is")
-        if verb in ("attach", "repair"):
+        if verb in ("attach", "repair", "check"):
             added.add_argument("--encrypted", action="store_true", help="it is; its password is read from the input")
         if verb == "repair":
             added.add_argument("--locked", action="store_true", help="it is encrypted, and the password is not known")
@@ -102,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
             added.add_argument(
                 "--room", required=True, type=Path, action="append", help="absolute path of a folder with free space"
             )
-        if verb in ("mount", "repair"):
+        if verb in ("mount", "repair", "check"):
             added.add_argument("--fs", required=True, type=FileSystemType, help="ext4, ntfs, fat32 …")
         if verb == "mount":
             added.add_argument("--mount-point", required=True, type=Path, help="absolute path of the folder")
@@ -152,6 +154,10 @@ def perform(mounting: Mounting, options: argparse.Namespace) -> dict[str, object
             return plain_snapshot(take_snapshot(mounting, image, options.room))
         case "drop-snapshot":
             drop_snapshot(mounting, image)
+        case "check":
+            partition = Partition(options.start, options.length)
+            what = (image, options.type, partition, options.fs, _secret(options))
+            return {"lines": check_filesystem(mounting, *what)}
         case "repair":
             partition = Partition(options.start, options.length)
             secret = None if options.locked else _secret(options)

@@ -35,6 +35,7 @@ from portunix_vdisk.platform.linux import (
     snapshots,
     state,
 )
+from portunix_vdisk.platform.linux.checking import check_filesystem
 from portunix_vdisk.platform.linux.mount_point import Caller
 from portunix_vdisk.platform.linux.mounting import Mounting
 from portunix_vdisk.platform.linux.privilege import attachment_of, snapshot_of
@@ -260,6 +261,17 @@ class LinuxPlatform(ThisHost):
             _reported(lambda: snapshots.drop_snapshot(self._root, image))
         elif facts.find(state.ROOT, image) is not None:
             self._verb("drop-snapshot", image)
+
+    def check_filesystem(
+        self, image: Path, type: ImageType, partition: Partition, fs: FileSystemType, *, secret: bytes
+    ) -> list[str]:
+        """See :class:`Platform`."""
+        image = image.absolute()
+        if os.geteuid() == 0:
+            return _reported(lambda: check_filesystem(self._root, image, type, partition, fs, secret))
+        words = (f"--type={type}", *_place(partition), f"--fs={fs}", *_encrypted(secret))
+        lines = self._verb("check", image, *words, secret=secret)["lines"]
+        return [str(line) for line in lines] if isinstance(lines, list) else []
 
     def repair(
         self, image: Path, type: ImageType, partition: Partition, fs: FileSystemType, *, secret: bytes | None = b""

@@ -63,6 +63,7 @@ RESULTS: dict[str, Any] = {
         **dict.fromkeys(("before_bytes", "after_bytes", "saved_bytes", "trimmed_bytes"), 7),
     },
     "clone": {"disk": DISK, "source": "my-dev", "shared": False, "changed": True},
+    "check": {"disk": DISK, "problems": [{"part": "image", "what": "w"}], "repaired": ["r"]},
     "convert": {"disk": DISK, "former_path": "/d/my-dev.img", "changed": True},
     "export": {
         "disk": "my-dev",
