@@ -18,6 +18,8 @@ from portunix_vdisk.platform.linux.state import OVERLAY, SERVED, State, driver_l
 from portunix_vdisk.platform.linux.storage_daemon import StorageDaemon, lock_is_held
 
 _DELETED = " (deleted)"
+_LITTLE = 4 << 20
+"""Bytes that are as good as none for an image that grows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,7 @@ def _problem(
     if any(mounts.is_fuse(entry.kind) and _died(entry) for entry in entries):
         return "the program that shows the filesystem has died"
     if not known.read_only and any(entry.failed for entry in entries):
-        return "the filesystem switched itself to read-only after errors"
+        return f"the filesystem switched itself to read-only after errors{_no_room(Path(known.image).parent)}"
     return ""
 
 
@@ -238,3 +240,12 @@ def _rootless_problem(folder: Path, known: State, daemon: ProcessIdentity | None
             return "the program that shows the filesystem runs, but what it shows is not mounted here"
         return "it was mounted, and is not any more: the machine was started anew, or somebody unmounted it"
     return ""
+
+
+def _no_room(folder: Path) -> str:
+    """The most frequent reason: a sparse image could not grow."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return ""
+    return f"; {folder} has no room left for the image" if found.f_bavail * found.f_frsize < _LITTLE else ""
