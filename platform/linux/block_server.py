@@ -15,8 +15,9 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -60,7 +61,7 @@ def block_server(
         name = image if isinstance(image, str) else str(image.absolute())
         arguments = [program, *kind, "--cache=unsafe", "--discard=unmap", "--shared=1"]
         arguments += [*(["--read-only"] if read_only else []), "--", name]
-        server = _Server(commands, arguments, listener, words, () if key is None else (key,))
+        server = _Server(partial(_start, commands, arguments, listener, words, () if key is None else (key,)))
         try:
             client = NbdClient(connection)
         except Failed as error:
@@ -108,6 +109,22 @@ def _connected() -> tuple[socket.socket, socket.socket]:
     return listener, connection
 
 
+def _start(
+    commands: Commands, arguments: list[str], listener: socket.socket, stderr: IO[bytes], inherited: tuple[int, ...]
+) -> subprocess.Popen[bytes]:
+    with listener:
+        activated = ("sh", "-c", _ACTIVATE, "sh", str(os.getpid()), *arguments)
+        return commands.start(
+            "setpriv",
+            "--pdeathsig=KILL",
+            *same_rights(),
+            *activated,
+            stdin=listener.fileno(),
+            stderr=stderr,
+            pass_fds=inherited,
+        )
+
+
 class _Server:
     """The qemu-nbd process, with a thread of its own.
 
@@ -115,49 +132,19 @@ class _Server:
     nothing else lives exactly as long as it should.
     """
 
-    def __init__(
-        self,
-        commands: Commands,
-        arguments: list[str],
-        listener: socket.socket,
-        stderr: IO[bytes],
-        inherited: tuple[int, ...],
-    ) -> None:
+    def __init__(self, start: Callable[[], subprocess.Popen[bytes]]) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: BaseException | None = None
         self._started = threading.Event()
-        self._thread = threading.Thread(
-            target=self._serve, args=(commands, arguments, listener, stderr, inherited), name="qemu-nbd", daemon=True
-        )
+        self._thread = threading.Thread(target=self._serve, args=(start,), name="qemu-nbd", daemon=True)
         self._thread.start()
         self._started.wait()
         if self._failure is not None:
             raise self._failure
 
-    def _serve(
-        self,
-        commands: Commands,
-        arguments: list[str],
-        listener: socket.socket,
-        stderr: IO[bytes],
-        inherited: tuple[int, ...],
-    ) -> None:
+    def _serve(self, start: Callable[[], subprocess.Popen[bytes]]) -> None:
         try:
-            with listener:
-                self._process = commands.start(
-                    "setpriv",
-                    "--pdeathsig=KILL",
-                    *same_rights(),
-                    "sh",
-                    "-c",
-                    _ACTIVATE,
-                    "sh",
-                    str(os.getpid()),
-                    *arguments,
-                    stdin=listener.fileno(),
-                    stderr=stderr,
-                    pass_fds=inherited,
-                )
+            self._process = start()
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for us
             self._failure = error
             self._started.set()
