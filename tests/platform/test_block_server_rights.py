@@ -17,8 +17,8 @@ NOBODY = 65534
 
 def test_it_has_those_of_the_person_for_good() -> None:
     with tempfile.TemporaryDirectory(prefix="rights-") as folder:
-        image = Path(folder) / "disk.vhd"
-        images.create_image(Commands(), image, ImageType.VHD, 8 << 20)
+        image = Path(folder) / "disk.qcow2"
+        images.create_image(Commands(), image, ImageType.QCOW2, 8 << 20)
         shutil.chown(folder, NOBODY, NOBODY)
         shutil.chown(image, NOBODY, NOBODY)
         hear, tell = os.pipe()
@@ -27,7 +27,7 @@ def test_it_has_those_of_the_person_for_good() -> None:
             try:
                 os.setegid(NOBODY)
                 os.seteuid(NOBODY)
-                with images.open_image(Commands(), image, ImageType.VHD, writable=True) as disk:
+                with images.open_image(Commands(), image, ImageType.QCOW2, writable=True) as disk:
                     disk.write(0, b"x" * 512)
                     for pid in running():
                         words = arguments_of(pid)

@@ -79,7 +79,6 @@ def test_outputs_and_archives(machine: Machine) -> None:
 def test_options_of_later_versions_say_not_yet(machine: Machine) -> None:
     for words in (
         ("create", "--name", "a", "--size", "1GB", "--template", "web_development"),
-        ("create", "--name", "a", "--size", "1GB", "--fs", "ntfs"),
         ("install", "nodejs"),
         ("snapshot", "--name", "clean"),
     ):

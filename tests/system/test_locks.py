@@ -19,18 +19,20 @@ def test_two_disks_at_once(machine: Machine) -> None:
     fill(machine, "one", 250_000_000)
     fill(machine, "two", 250_000_000)
     started = time.monotonic()
-    first = machine.start("export", "--disk", "one", "--output", "one.zip")
-    second = machine.start("export", "--disk", "two", "--output", "two.zip")
-    overlapped = False
-    while first.poll() is None or second.poll() is None:
-        both = [(machine.folder / f"{name}.zip.partial").exists() for name in ("one", "two")]
-        overlapped = overlapped or all(both)
-        assert time.monotonic() - started < 120
-        time.sleep(0.001)
-    first.communicate()
-    second.communicate()
-    assert (first.returncode, second.returncode) == (0, 0)
-    assert overlapped
+    for attempt in range(10):  # a busy machine may start the second when the first is done
+        outputs = [f"{name}-{attempt}.zip" for name in ("one", "two")]
+        commands = [machine.start("export", "--disk", name[:3], "--output", name) for name in outputs]
+        overlapped = False
+        while any(command.poll() is None for command in commands):
+            overlapped = overlapped or all((machine.folder / f"{name}.partial").exists() for name in outputs)
+            assert time.monotonic() - started < 120
+            time.sleep(0.001)
+        for command in commands:
+            command.communicate()
+        assert [command.returncode for command in commands] == [0, 0]
+        if overlapped:
+            return
+    raise AssertionError("they never ran at the same time")
 
 
 def test_the_same_disk_twice_names_the_holder(machine: Machine) -> None:

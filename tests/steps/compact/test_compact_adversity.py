@@ -43,7 +43,8 @@ def test_what_is_wrong_in_an_earlier_copy_is_mended(disk: Fixture, original: Pat
         free = max(free_extents(raw, PARTITION), key=lambda run: run[1] - run[0])[0]
     inode = disk.task.partial.stat().st_ino
     with ctx.platform.open_image(disk.task.partial, disk.type, writable=True) as image:
-        image.write(survey(disk.task, ctx.platform).kept[2][0], os.urandom(65536))
+        used = max(survey(disk.task, ctx.platform).kept, key=lambda run: run[1] - run[0])[0]
+        image.write(used, os.urandom(65536))
         image.write(free + 4096, os.urandom(65536))
     result = disk.compact()
     assert disk.image.stat().st_ino == inode, "it began anew"
