@@ -55,7 +55,9 @@ class _Repairing:
         before, disk = self.before, self.disk
         assert before is not None and before.mount_point is not None
         secret = self._secret(ctx)
-        AttachImage(disk.path, disk.type, disk.partition, before.read_only, before.live, secret).run(ctx)
+        live = before.live and not before.rootless
+        how = (before.read_only, live, secret, disk.file_system, before.rootless)
+        AttachImage(disk.path, disk.type, disk.partition, *how).run(ctx)
         return MountImage(disk.path, disk.file_system, before.mount_point).run(ctx)
 
     def _secret(self, ctx: Context) -> bytes:
