@@ -175,6 +175,9 @@ class Attaching:
                 # What is encrypted has a header before its content.
                 length = os.fstat(backing).st_size
             bound = loop.bind(backing, offset, length, read_only=wanted.read_only)
+            if wanted.direct:
+                # A loop device takes no lock: whoever took theirs after we looked could not know of it.
+                refuse_if_open_elsewhere(descriptor, writing=not wanted.read_only)
             state.write(folder, replace(wanted, loop=bound.name))
             undo.pop_all()
             if backing != descriptor:

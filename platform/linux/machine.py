@@ -41,7 +41,7 @@ from portunix_vdisk.platform.linux.mounting import Mounting
 from portunix_vdisk.platform.linux.privilege import attachment_of, snapshot_of
 from portunix_vdisk.platform.linux.repair import repair
 from portunix_vdisk.platform.linux.rootless import Rootless
-from portunix_vdisk.platform.linux.rootless_drivers import OFFSETS
+from portunix_vdisk.platform.linux.rootless_drivers import reaches
 from portunix_vdisk.platform.linux.serving import started
 from portunix_vdisk.platform.linux.this_host import ThisHost
 
@@ -159,7 +159,7 @@ class LinuxPlatform(ThisHost):
         image = image.absolute()
 
         def by_programs() -> Attachment:
-            how = {"read_only": read_only, "live": fs not in OFFSETS}
+            how = {"read_only": read_only, "live": not reaches(fs, partition.start)}
             return _reported(lambda: self._rootless.attach(image, type, partition, **how, secret=secret))
 
         if rootless or self._rootless.has(image):

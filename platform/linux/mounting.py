@@ -146,18 +146,19 @@ class Mounting(Attaching):
             raise Refused(
                 f"the disk is mounted in several places: {places}", hint="unmount the others with sudo umount"
             )
+        dead = facts.dead
         for entry in reversed(facts.mounts):
             thaw_left(facts.folder, entry.point)
             # A dead daemon or a filesystem that gave up takes nothing any more; what was synced before survives.
-            if not facts.dead and not entry.failed:
+            if not dead and not entry.failed:
                 self._write_out(entry.point)
             self._take_away(entry)
         if any(mounts.is_fuse(entry.kind) for entry in facts.mounts):
-            self._wait_for_driver(facts)
+            self._wait_for_driver(facts, dead=dead)
         if facts.state is not None:
             self.forget_mount_point(facts.folder, facts.state)
 
-    def _wait_for_driver(self, facts: Facts) -> None:
+    def _wait_for_driver(self, facts: Facts, *, dead: bool) -> None:
         if facts.loop is not None:
             wait_for_driver(facts.loop.device)
 

@@ -160,10 +160,10 @@ class Rootless(Mounting):
             busy = "busy" in error.output
             raise OSError(errno.EBUSY if busy else errno.EPERM, display(error.output), str(point)) from error
 
-    def _wait_for_driver(self, facts: Facts) -> None:
+    def _wait_for_driver(self, facts: Facts, *, dead: bool) -> None:
         """Wait until the filesystem's program has ended and everything is in the image file.
 
-        Raises ``Failed`` if that takes too long, or if not everything could be written.
+        Raises ``Failed`` if that takes too long, or if not everything could be written. What is ``dead`` wrote nothing.
         """
         deadline = time.monotonic() + PATIENCE
         while lock_is_held(driver_lock(facts.folder)):
@@ -175,7 +175,7 @@ class Rootless(Mounting):
                 )
             time.sleep(_STEP)
         note = facts.state
-        if note is None or note.read_only or facts.dead:
+        if note is None or note.read_only or dead:
             return
         try:
             descriptor = os.open(facts.device, os.O_RDONLY | os.O_CLOEXEC)

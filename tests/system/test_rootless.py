@@ -66,30 +66,37 @@ def tree_of(user: Lodger, folder: str | Path) -> str:
 
 
 def check_clean(user: Lodger, name: str) -> None:
-    """What e2fsck says about a disk that is not mounted: nothing."""
+    """What the filesystem's own checker says about a disk that is not mounted: nothing."""
     disk = user.vdisk("info", name, "--json").result["disk"]
     image, raw = user.disk(name), user.folder / "raw"
-    source = {"vhd": "vpc", "img": "raw"}.get(disk["type"], disk["type"])
+    source = {"vhd": "vpc", "img": "raw", "loop": "raw"}.get(disk["type"], disk["type"])
     subprocess.run(["qemu-img", "convert", "-f", source, "-O", "raw", image, raw], check=True)
-    checked = f"{raw}?offset={disk['partition']['start']}"
-    done = subprocess.run(["e2fsck", "-fn", checked], check=False, capture_output=True, text=True)
+    place = disk["partition"]
+    raw.write_bytes(raw.read_bytes()[place["start"] : place["start"] + place["length"]])
+    checker = {"ext4": ["e2fsck", "-fn"], "fat32": ["fsck.vfat", "-n"]}[disk["file_system"]]
+    done = subprocess.run([*checker, raw], check=False, capture_output=True, text=True)
     raw.unlink()
     assert done.returncode == 0, done.stdout
 
 
-def fill(user: Lodger) -> None:
+def fill(user: Lodger, *, plain: bool = False) -> None:
     (user.folder / "src" / "sub").mkdir(parents=True)
     for number in range(40):
-        (user.folder / "src" / "sub" / f"file {number} ä").write_bytes(os.urandom(number * 997))
+        (user.folder / "src" / "sub" / f"file {number}").write_bytes(os.urandom(number * 997))
+    if not plain:
+        _not_for_windows(user)
+    subprocess.run(["chown", "-hR", user.name, user.folder / "src"], check=True)
+
+
+def _not_for_windows(user: Lodger) -> None:
     (user.folder / "src" / "program").write_text("#!/bin/sh\n")
     (user.folder / "src" / "program").chmod(0o755)
-    (user.folder / "src" / "link").symlink_to("sub/file 3 ä")
-    subprocess.run(["chown", "-hR", user.name, user.folder / "src"], check=True)
+    (user.folder / "src" / "link").symlink_to("sub/file 3")
 
 
 def refuse_root(user: Lodger, image: Path) -> None:
     """Root, who knows nothing of the person's notes, meets the lock."""
-    words = ("attach", f"--image={image}", f"--type={image.suffix[1:]}", "--start=1048576", "--length=1048576")
+    words = ("attach", f"--image={image}", f"--type={image.suffix[1:]}", "--start=0", "--length=1048576")
     done = subprocess.run(
         [user.python.parent / "portunix-vdisk-attach", *words, "--owner=0:0"],
         capture_output=True,
@@ -112,7 +119,7 @@ def main_job(user: Lodger, type: str, fs: str, other: str) -> None:
     assert (disk["mount_point"], disk["rootless"], disk["problem"]) == (str(point), True, "")
     assert not os.path.ismount(point), "the mount is the person's alone"
     user.vdisk("sync", "--source", "src", "--target", "mnt/in")
-    user.run("cp", "-a", user.folder / "src", point / "copy", check=0)
+    user.run("cp", "-r", user.folder / "src", point / "copy", check=0)
     before = tree_of(user, point)
     strange = user.run("find", point, "-not", "-name", "lost+found", "-not", "-user", user.name, check=0)
     assert strange.out == ""
@@ -146,6 +153,41 @@ def test_the_main_job_without_root_with_other_image_types() -> None:
         fill(user)
         main_job(user, "img", "ext4", "vhd")
         main_job(user, "qcow2", "ext4", "vhdx")
+
+
+@pytest.mark.full
+def test_the_main_job_without_root_with_other_filesystems() -> None:
+    with lodger() as user:
+        fill(user, plain=True)
+        for type, other in (("img", "vhd"), ("loop", "loop")):
+            main_job(user, type, "fat32", other)
+        for fs in ("exfat", "ntfs"):
+            user.vdisk("create", "--name", fs, "--size", "64MB", "--fs", fs)
+            refused = user.vdisk("mount", fs, "--rootless", check=4)
+            assert f"{fs} cannot be mounted without root" in refused.err
+            assert user.vdisk("info", fs, "--json").result["disk"]["device"] is None
+
+
+@pytest.mark.full
+def test_an_encrypted_disk_in_use_without_root() -> None:
+    with lodger() as user:
+        password = user.folder / "password"
+        password.write_text("twelve large boxers")
+        password.chmod(0o644)
+        user.vdisk("create", "--name", "safe", "--size", "64MB", "--encrypted", "--password-file", "password")
+        user.vdisk("mount", "safe", "mnt", "--rootless", "--password-file", "password")
+        user.run("sh", "-c", "echo hello > mnt/file", check=0)
+        busy = user.run("sh", "-c", 'exec 3< mnt/file; exec "$0" vdisk unmount safe', user.python.parent / "portunix")
+        assert busy.code == 4
+        assert "is in use by pid" in busy.err
+        assert user.run("cat", "mnt/file").out == "hello\n"
+        assert user.vdisk("mount", "safe", "mnt", "--live", check=4).err
+        user.vdisk("unmount", "safe")
+        user.vdisk("mount", "safe", "mnt", "--read-only", "--password-file", "password")
+        assert user.run("cat", "mnt/file").out == "hello\n"
+        assert user.run("touch", "mnt/file").code != 0
+        user.vdisk("unmount", "safe")
+        user.vdisk("mount", "safe", "mnt", "--rootless", "--live", "--password-file", "password", check=2)
 
 
 @pytest.mark.full
