@@ -8,6 +8,7 @@ from portunix_vdisk.platform.base import ImageType
 from portunix_vdisk.platform.errors import BadUsage, Refused
 from portunix_vdisk.steps.allocate import check_size
 from portunix_vdisk.steps.compact.copy import refuse_irreplaceable
+from portunix_vdisk.steps.compact.survey import compact_partial_of
 from portunix_vdisk.steps.convert.copy import CopyDisk
 from portunix_vdisk.steps.convert.exchange import (
     Exchange,
@@ -61,6 +62,7 @@ def convert_graph(session: Session, options: Mapping[str, str]) -> Graph:
         with ctx.platform.open_image(disk.path, disk.type, writable=True):
             pass
         remove_unfinished(disk.path, but=wanted)
+        compact_partial_of(disk.path).unlink(missing_ok=True)
         result = copy.prepare(ctx)
         # The new file gets a lock of its own before it becomes the image.
         session.lock(copy.partial, f"convert:{disk.name}")

@@ -54,6 +54,7 @@ def test_the_disk_is_the_same_in_another_image(machine: Machine, was: str, now: 
     before = made(machine, was)
     former = machine.disk("my-dev")
     former.chmod(0o640)
+    former.with_name(former.name + ".compact.partial").write_text("of a compaction that was killed")
     first = machine.vdisk("convert", "my-dev", "--to", now, "--json").json
     assert first["tasks"]["run"] == 3
     assert first["result"]["former_path"] == str(former)
