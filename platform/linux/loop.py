@@ -131,7 +131,7 @@ def bind(backing: int, offset: int, length: int, *, read_only: bool) -> Loop:
 
 def _limit_requests(name: str, size: int) -> None:
     """No request of more than so many KiB."""
-    # Of a request that is written in several pieces, the kernel (6.16 and later) calls the whole written as soon as
+    # Of a request that is written in several pieces, the kernel (seen with 6.18) calls the whole written as soon as
     # the first piece is: on a full host that loses data without a word to whoever syncs it.
     with suppress(OSError):  # in some containers it cannot be set
         (_BLOCK / name / "queue/max_sectors_kb").write_text(f"{size}\n")
