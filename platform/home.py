@@ -41,7 +41,11 @@ class Home:
         override = os.environ.get("PORTUNIX_HOME")
         if override:
             return cls(Path(override).absolute())
-        return cls(Path(pwd.getpwuid(calling_owner().uid).pw_dir) / ".portunix")
+        try:
+            person = pwd.getpwuid(calling_owner().uid).pw_dir
+        except KeyError:  # a container may run as a user that nobody has told it about
+            person = os.environ.get("HOME") or "/"
+        return cls(Path(person) / ".portunix")
 
     @property
     def logs(self) -> Path:

@@ -81,7 +81,7 @@ def keys(root: Path) -> Iterator[str]:
     """Names of all state folders."""
     try:
         names = sorted(folder.name for folder in root.iterdir() if folder.is_dir())
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # nothing of ours is in a home that we may not look into
         return
     yield from names
 
