@@ -101,6 +101,7 @@ def test_a_wrong_password_is_told_soon_and_leaves_nothing(machine: Machine, type
     assert machine.vdisk("mount", "safe", check=4).err.count("--password-file") >= 1, "nobody can be asked"
 
 
+@pytest.mark.full
 def test_passwords_come_and_go(machine: Machine) -> None:
     encrypted(machine)
     for name in ("second", "third"):

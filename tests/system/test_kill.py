@@ -80,7 +80,7 @@ def test_export_killed_at_any_byte_resumes(machine: Machine, request: pytest.Fix
     reference = machine.vdisk("export", "--disk", "my-dev", "--output", "whole.zip", "--level", "3", "--json").result
     final = reference["archive_bytes"]
     middle = 0
-    for number, fraction in enumerate(fractions(request, 6)):
+    for number, fraction in enumerate(fractions(request, 5)):
         output = machine.folder / f"a{number}.zip"
         partial = output.with_name(output.name + ".partial")
         command = ("export", "--disk", "my-dev", "--output", output.name, "--level", "3", "--json")
@@ -105,7 +105,7 @@ def test_import_killed_at_any_byte_resumes(machine: Machine, request: pytest.Fix
     reference = machine.vdisk("export", "--disk", "my-dev", "--output", "whole.zip", "--level", "3", "--json").result
     final = allocated(machine.disk("my-dev"))
     middle = 0
-    for number, fraction in enumerate(fractions(request, 6)):
+    for number, fraction in enumerate(fractions(request, 5)):
         name = f"copy{number}"
         image = machine.home / "vdisk" / "disks" / f"{name}.{type}"
         partial = image.with_name(image.name + ".partial")
@@ -235,7 +235,7 @@ def test_an_import_is_aborted_with_or_without_its_name(machine: Machine) -> None
 
 def test_create_killed_at_any_moment(machine: Machine, request: pytest.FixtureRequest) -> None:
     dice = random.Random(7)
-    for number in range(40 if request.config.getoption("--full") else 8):
+    for number in range(40 if request.config.getoption("--full") else 5):
         name = f"d{number}"
         group = group_of(machine)
         process = machine.start("create", "--name", name, "--size", "2GB", "--type", dice.choice(["vhd", "img"]))
