@@ -126,7 +126,12 @@ class ArchiveReader(Closing):
             kept = ", ".join(map(str, self.generations))
             raise NotFound(f"the archive has no generation {generation}", hint=f"it has: {kept}")
         piece, payload = self._member(name)
-        return parse_index(payload, piece.length, piece.digest, generation, self.directory.entries)
+        index = parse_index(payload, piece.length, piece.digest, generation, self.directory.entries)
+        if self.header.base is None and not all(
+            chunk.member and (chunk.base is None or chunk.base.member) for chunk in index.chunks
+        ):
+            raise Corrupt("the archive's index is damaged: it refers to another archive, but this is no delta")
+        return index
 
     def plain(self, chunk: Chunk) -> bytes:
         """The bytes of a chunk of the index. Raises ``Corrupt`` naming archive, member and offset; ``Failed``."""
