@@ -72,9 +72,10 @@ class Context:
         """A warning for the person."""
         self.conversation.log("warning", text)
 
-    def ask(self, question: Question) -> str:
-        """Ask the person; see :meth:`Conversation.ask`."""
-        return self.conversation.ask(question)
+    def confirm(self, id: str, text: str) -> bool:
+        """Whether the person says yes to ``text``; ``--yes`` says it beforehand. See :meth:`Conversation.ask`."""
+        question = Question(id=id, kind=QuestionKind.CONFIRM, text=text, option="--yes", default="no")
+        return self.conversation.ask(question) == "yes"
 
     def safe_point(self) -> None:
         """Stop here if the person asked to: raises ``Interrupted``. Long steps call it at least every 0.2 s."""

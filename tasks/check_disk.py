@@ -8,7 +8,7 @@ from portunix_vdisk.platform.errors import Corrupt, Incomplete, Refused
 from portunix_vdisk.steps.attaching import DetachImage
 from portunix_vdisk.steps.check import Check
 from portunix_vdisk.steps.exclude.overlay import release_image
-from portunix_vdisk.steps.step import Context, Json, Question, QuestionKind
+from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.describe import disk_json
 from portunix_vdisk.tasks.graph import Graph, Member
 from portunix_vdisk.tasks.mount_disk import must_not_be_attached
@@ -40,14 +40,8 @@ def check_graph(session: Session, options: Mapping[str, str]) -> Graph:
         return {}
 
     def repair(ctx: Context) -> Json:
-        question = Question(
-            id="repair",
-            kind=QuestionKind.CONFIRM,
-            text=f"Repair {disk.name} in place? Copy {disk.path} first if you may want to try something else.",
-            option="--yes",
-            default="no",
-        )
-        if ctx.ask(question) != "yes":
+        text = f"Repair {disk.name} in place? Copy {disk.path} first if you may want to try something else."
+        if not ctx.confirm("repair", text):
             raise Refused(f"{disk.name} was not repaired", state="nothing was changed")
         check = step()
         if any(problem["part"] == "partition table" for problem in found):

@@ -9,7 +9,7 @@ from portunix_vdisk.steps.disk import DiskState
 from portunix_vdisk.steps.exclude.overlay import release_image
 from portunix_vdisk.steps.remove import RemoveDisk
 from portunix_vdisk.steps.sizes import show_size
-from portunix_vdisk.steps.step import Context, Json, Question, QuestionKind
+from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.create_disk import undo_unfinished
 from portunix_vdisk.tasks.describe import show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
@@ -27,14 +27,8 @@ def delete_graph(session: Session, options: Mapping[str, str]) -> Graph:
 
     def remove(ctx: Context) -> Json:
         must_not_be_attached(session, disk, "deleted")
-        question = Question(
-            id="delete",
-            kind=QuestionKind.CONFIRM,
-            text=f"Delete {disk.name} and its image {show_path(disk.path)} ({show_size(disk.size)}) for ever?",
-            option="--yes",
-            default="no",
-        )
-        if ctx.ask(question) != "yes":
+        text = f"Delete {disk.name} and its image {show_path(disk.path)} ({show_size(disk.size)}) for ever?"
+        if not ctx.confirm("delete", text):
             raise Refused(f"{disk.name} was not deleted", state="nothing was changed")
         release_image(disk.path, ctx)
         if disk.state is DiskState.READY:

@@ -68,28 +68,32 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[ImageType, bytes
     return made
 
 
+def _laid(platform: LinuxPlatform, originals: dict[ImageType, bytes], image: Path, type: ImageType) -> Disk:
+    image.write_bytes(originals[type])
+    return Disk(platform, image, type)
+
+
 @pytest.fixture(params=EACH)
 def disk(
     request: pytest.FixtureRequest, platform: LinuxPlatform, originals: dict[ImageType, bytes], tmp_path: Path
 ) -> Disk:
     type: ImageType = request.param
-    image = tmp_path / f"di sk,\udcff\n.{type}"
-    image.write_bytes(originals[type])
-    return Disk(platform, image, type)
+    return _laid(platform, originals, tmp_path / f"di sk,\udcff\n.{type}", type)
+
+
+@pytest.fixture
+def qcow2_disk(platform: LinuxPlatform, originals: dict[ImageType, bytes], tmp_path: Path) -> Disk:
+    return _laid(platform, originals, tmp_path / "disk.qcow2", ImageType.QCOW2)
 
 
 @pytest.fixture
 def vhd_disk(platform: LinuxPlatform, originals: dict[ImageType, bytes], tmp_path: Path) -> Disk:
-    image = tmp_path / "disk.vhd"
-    image.write_bytes(originals[ImageType.VHD])
-    return Disk(platform, image, ImageType.VHD)
+    return _laid(platform, originals, tmp_path / "disk.vhd", ImageType.VHD)
 
 
 @pytest.fixture
 def img_disk(platform: LinuxPlatform, originals: dict[ImageType, bytes], tmp_path: Path) -> Disk:
-    image = tmp_path / "disk.img"
-    image.write_bytes(originals[ImageType.IMG])
-    return Disk(platform, image, ImageType.IMG)
+    return _laid(platform, originals, tmp_path / "disk.img", ImageType.IMG)
 
 
 @pytest.fixture

@@ -14,17 +14,9 @@ from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.errors import Refused
 from portunix_vdisk.platform.linux import opened_files, state, storage_daemon
 from portunix_vdisk.platform.linux.image_map import map_served
-from portunix_vdisk.platform.linux.machine import LinuxPlatform
 from portunix_vdisk.tests.platform.disks import PARTITION, SIZE, Disk, leftovers
 
 SECRET = b"only root may read this\n".ljust(512) * (SIZE // 512)
-
-
-@pytest.fixture
-def qcow2_disk(platform: LinuxPlatform, originals: dict[ImageType, bytes], tmp_path: Path) -> Disk:
-    image = tmp_path / "disk.qcow2"
-    image.write_bytes(originals[ImageType.QCOW2])
-    return Disk(platform, image, ImageType.QCOW2)
 
 
 @pytest.fixture
