@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from portunix_vdisk.platform.attachment import Attachment as Attachment
+from portunix_vdisk.platform.attachment import AttachRequest as AttachRequest
+from portunix_vdisk.platform.attachment import Partition as Partition
 from portunix_vdisk.platform.kinds import FileSystemType as FileSystemType
 from portunix_vdisk.platform.kinds import ForeignType as ForeignType
 from portunix_vdisk.platform.kinds import ImageType as ImageType
@@ -17,14 +20,6 @@ from portunix_vdisk.platform.snapshot_types import SnapshotReader as SnapshotRea
 
 SECTOR = 512
 MIB = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Partition:
-    """Where the one partition lies on the guest-visible disk, in bytes."""
-
-    start: int
-    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,31 +73,6 @@ class FileIdentity:
     size: int
     mtime_ns: int
     ctime_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """An image that the operating system shows as a block device, perhaps mounted.
-
-    ``problem`` is empty when everything is well; otherwise it says what is stale or dead, and only
-    :meth:`Platform.repair` and detaching are allowed. ``server_pid`` is the process that reads the disk out of
-    ``image``, for one attached with :meth:`Platform.attach_served`, whether it still lives or not; otherwise None.
-    ``live``: what is written goes through a process that can keep the present content readable meanwhile.
-    ``label``: which of several states of a file's disk is shown, see :meth:`Platform.attach_served`.
-    ``rootless``: programs of the person show it, and ``device`` is a file.
-    """
-
-    image: Path
-    device: str
-    read_only: bool
-    mount_point: Path | None
-    mount_point_made: bool
-    daemon_pid: int | None
-    problem: str = ""
-    server_pid: int | None = None
-    live: bool = False
-    label: str = ""
-    rootless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,25 +173,10 @@ class Platform(Protocol):
     def attachment(self, image: Path) -> Attachment | None:
         """The attachment of this image file (by device and inode), or None; needs no privilege."""
 
-    def attach(
-        self,
-        image: Path,
-        type: ImageType,
-        partition: Partition,
-        *,
-        read_only: bool,
-        live: bool = False,
-        secret: bytes = b"",
-        fs: FileSystemType | None = None,
-        rootless: bool = False,
-    ) -> Attachment:
+    def attach(self, request: AttachRequest) -> Attachment:
         """Show the partition as a block device; attaching what is attached in the same way changes nothing.
 
-        ``rootless``: by programs of the person, who then mounts the filesystem ``fs`` by such a program. Where ``fs``
-        is given, that is also done when root's rights cannot be had. An image so attached stays it in every verb.
-
-        ``live``: so that it can be exported while it is used; some types always are, and it costs some speed.
-        ``secret``: the password of an encrypted partition, whose plain content is shown. Raises ``WrongPassword``.
+        An image that is shown without root stays it in every verb. Raises ``WrongPassword``.
         """
 
     def attach_served(

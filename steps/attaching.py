@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from portunix_vdisk.platform.base import FileSystemType, ImageType, Partition
+from portunix_vdisk.platform.base import AttachRequest, FileSystemType, ImageType, Partition
 from portunix_vdisk.steps.step import Context, Json
 
 
@@ -13,30 +13,11 @@ from portunix_vdisk.steps.step import Context, Json
 class AttachImage:
     """Show the partition of an image as a block device."""
 
-    image: Path
-    type: ImageType
-    partition: Partition
-    read_only: bool
-    live: bool = False
-    secret: bytes = field(default=b"", compare=False, repr=False)
-    """The password of an encrypted disk."""
-    file_system: FileSystemType | None = None
-    """What is on it, where programs of the person may show it when root's rights cannot be had."""
-    rootless: bool = False
-    """Only by such programs."""
+    request: AttachRequest
 
     def run(self, ctx: Context) -> Json:
         """Result: the device. Raises ``Refused``, ``Missing``, ``WrongPassword``, ``ToolFailed``."""
-        held = ctx.platform.attach(
-            self.image,
-            self.type,
-            self.partition,
-            read_only=self.read_only,
-            live=self.live,
-            secret=self.secret,
-            fs=self.file_system,
-            rootless=self.rootless,
-        )
+        held = ctx.platform.attach(self.request)
         return {"device": held.device}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from portunix_vdisk.platform.base import Attachment, FileSystemType
+from portunix_vdisk.platform.base import Attachment, AttachRequest, FileSystemType
 from portunix_vdisk.platform.errors import Missing, Refused, VdiskError
 from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.attaching import (
@@ -135,16 +135,9 @@ class _Compacting:
         held, disk = self.mounted, self.disk
         assert held is not None
         assert held.mount_point is not None
-        AttachImage(
-            disk.path,
-            disk.type,
-            disk.partition,
-            held.read_only,
-            held.live,
-            self.task.secret,
-            disk.file_system if held.rootless else None,
-            held.rootless,
-        ).run(ctx)
+        fs = disk.file_system if held.rootless else None
+        how = (held.read_only, held.live, self.task.secret, fs, held.rootless)
+        AttachImage(AttachRequest(disk.path, disk.type, disk.partition, *how)).run(ctx)
         return MountImage(disk.path, disk.file_system, held.mount_point).run(ctx)
 
     def _unlock(self, ctx: Context) -> None:

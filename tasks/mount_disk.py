@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from portunix_vdisk.platform.base import Attachment
+from portunix_vdisk.platform.base import Attachment, AttachRequest
 from portunix_vdisk.platform.errors import BadUsage, Refused
 from portunix_vdisk.steps.attaching import AttachImage, DetachImage, MountImage, RepairAttachment, UnmountImage
 from portunix_vdisk.steps.disk import Disk
@@ -58,10 +58,8 @@ def mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
         release_image(disk.path, ctx)
         if disk.encrypted:  # it may come from anybody: not everything that it may say is for QEMU to try
             read_header(ctx, disk.path, disk.type, disk.partition)
-        secret = disk_secret(session, disk)
-        return AttachImage(
-            disk.path, disk.type, disk.partition, read_only, live, secret, disk.file_system, rootless
-        ).run(ctx)
+        how = (read_only, live, disk_secret(session, disk), disk.file_system, rootless)
+        return AttachImage(AttachRequest(disk.path, disk.type, disk.partition, *how)).run(ctx)
 
     def mount(ctx: Context) -> Json:
         held = attachment_of(session, disk)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from portunix_vdisk.platform.base import Attachment
+from portunix_vdisk.platform.base import Attachment, AttachRequest
 from portunix_vdisk.platform.errors import Refused
 from portunix_vdisk.steps.attaching import AttachImage, MountImage, RepairAttachment
 from portunix_vdisk.steps.disk import Disk
@@ -57,7 +57,7 @@ class _Repairing:
         secret = self._secret(ctx)
         live = before.live and not before.rootless
         how = (before.read_only, live, secret, disk.file_system, before.rootless)
-        AttachImage(disk.path, disk.type, disk.partition, *how).run(ctx)
+        AttachImage(AttachRequest(disk.path, disk.type, disk.partition, *how)).run(ctx)
         return MountImage(disk.path, disk.file_system, before.mount_point).run(ctx)
 
     def _secret(self, ctx: Context) -> bytes:

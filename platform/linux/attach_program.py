@@ -16,7 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from portunix_vdisk.platform.base import Attachment, FileSystemType, ImageType, Owner, Partition, Snapshot
+from portunix_vdisk.platform.base import (
+    Attachment,
+    AttachRequest,
+    FileSystemType,
+    ImageType,
+    Owner,
+    Partition,
+    Snapshot,
+)
 from portunix_vdisk.platform.commands import SYSTEM_FOLDERS, Commands
 from portunix_vdisk.platform.errors import BadUsage, ExitCode, Failed, Missing, VdiskError
 from portunix_vdisk.platform.linux.checking import check_filesystem
@@ -136,8 +144,8 @@ def perform(mounting: Mounting, options: argparse.Namespace) -> dict[str, object
     match options.verb:
         case "attach":
             partition = Partition(options.start, options.length)
-            how = {"read_only": options.read_only, "live": options.live}
-            return plain(mounting.attach(image, options.type, partition, **how, secret=_secret(options)))
+            what = (image, options.type, partition, options.read_only, options.live, _secret(options))
+            return plain(mounting.attach(AttachRequest(*what)))
         case "attach-served":
             partition = Partition(options.start, options.length)
             how = {"writable": options.writable, "label": options.label}
@@ -156,8 +164,7 @@ def perform(mounting: Mounting, options: argparse.Namespace) -> dict[str, object
             drop_snapshot(mounting, image)
         case "check":
             partition = Partition(options.start, options.length)
-            what = (image, options.type, partition, options.fs, _secret(options))
-            return {"lines": check_filesystem(mounting, *what)}
+            return {"lines": check_filesystem(mounting, image, options.type, partition, options.fs, _secret(options))}
         case "repair":
             partition = Partition(options.start, options.length)
             secret = None if options.locked else _secret(options)

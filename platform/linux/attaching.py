@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from portunix_vdisk.platform.base import SECTOR, Attachment, ImageType, Partition
+from portunix_vdisk.platform.base import SECTOR, Attachment, AttachRequest, ImageType, Partition
 from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import BadUsage, Corrupt, Failed, NotFound, Refused
 from portunix_vdisk.platform.linux import loop, state
@@ -47,30 +47,23 @@ class Attaching:
 
     # attaching ----------------------------------------------------------------------------------------
 
-    def attach(
-        self,
-        image: Path,
-        type: ImageType,
-        partition: Partition,
-        *,
-        read_only: bool,
-        live: bool = False,
-        secret: bytes = b"",
-    ) -> Attachment:
+    def attach(self, request: AttachRequest) -> Attachment:
         """Show the partition as a block device; see :meth:`Platform.attach`."""
+        image, type, partition, read_only = request.image, request.type, request.partition, request.read_only
         with self.opened(image, read_only=read_only) as descriptor:
             status = os.fstat(descriptor)
             key = state.key_of(status)
             with self.locked(key, f"attach {display(str(image))}"):
                 # A container needs the daemon in any case, and so does what is encrypted.
-                live = live or not type.raw or bool(secret)
+                encrypted = bool(request.secret)
+                live = request.live or not type.raw or encrypted
                 owner = self.caller.owner.uid
                 place = (partition.start, partition.length)
-                wanted = State(str(image), type, *place, read_only, owner, live=live, encrypted=bool(secret))
+                wanted = State(str(image), type, *place, read_only, owner, live=live, encrypted=encrypted)
                 if not self._already(key, wanted):
                     self._clear_replaced(image, key)
                     self._examine(descriptor, type, partition, read_only=read_only)
-                    self._bring_up(descriptor, key, wanted, secret)
+                    self._bring_up(descriptor, key, wanted, request.secret)
                 return self.present(key)
 
     def attach_served(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from portunix_vdisk.platform.base import FileSystemType, ImageType, Partition
+from portunix_vdisk.platform.base import AttachRequest, FileSystemType, ImageType, Partition
 from portunix_vdisk.platform.commands import display
 from portunix_vdisk.platform.errors import Refused
 from portunix_vdisk.platform.linux.mounting import Mounting
@@ -29,7 +29,7 @@ def check_filesystem(
 
     Raises ``Refused`` where the disk is in use, or was not unmounted in order, so that nobody can tell.
     """
-    attached = mounting.attach(image, type, partition, read_only=True, secret=secret)
+    attached = mounting.attach(AttachRequest(image, type, partition, read_only=True, secret=secret))
     try:
         program, *options = _CHECKS[fs]
         output = mounting.commands.run(program, *options, attached.device, accept=range(256))

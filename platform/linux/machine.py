@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from portunix_vdisk.platform.base import (
     Attachment,
+    AttachRequest,
     BlockImage,
     FileSystemType,
     ForeignType,
@@ -41,7 +43,6 @@ from portunix_vdisk.platform.linux.mounting import Mounting
 from portunix_vdisk.platform.linux.privilege import attachment_of, snapshot_of
 from portunix_vdisk.platform.linux.repair import repair
 from portunix_vdisk.platform.linux.rootless import Rootless
-from portunix_vdisk.platform.linux.rootless_drivers import reaches
 from portunix_vdisk.platform.linux.serving import started
 from portunix_vdisk.platform.linux.this_host import ThisHost
 
@@ -143,40 +144,28 @@ class LinuxPlatform(ThisHost):
         found = facts.find(state.ROOT, image) or facts.find(self._rootless.root, image)
         return None if found is None else found.attachment()
 
-    def attach(
-        self,
-        image: Path,
-        type: ImageType,
-        partition: Partition,
-        *,
-        read_only: bool,
-        live: bool = False,
-        secret: bytes = b"",
-        fs: FileSystemType | None = None,
-        rootless: bool = False,
-    ) -> Attachment:
+    def attach(self, request: AttachRequest) -> Attachment:
         """See :class:`Platform`."""
-        image = image.absolute()
+        request = replace(request, image=request.image.absolute())
 
         def by_programs() -> Attachment:
-            how = {"read_only": read_only, "live": not reaches(fs, partition.start)}
-            return _reported(lambda: self._rootless.attach(image, type, partition, **how, secret=secret))
+            return _reported(lambda: self._rootless.attach(request))
 
-        if rootless or self._rootless.has(image):
-            if fs is not None:
-                self._rootless.need(fs)
+        if request.rootless or self._rootless.has(request.image):
+            if request.fs is not None:
+                self._rootless.need(request.fs)
             return by_programs()
         if os.geteuid() == 0:
-            how = {"read_only": read_only, "live": live}
-            return _reported(lambda: self._root.attach(image, type, partition, **how, secret=secret))
-        mode = [*(["--read-only"] if read_only else []), *(["--live"] if live else []), *_encrypted(secret)]
-        words = (f"--type={type}", *_place(partition), *mode)
+            return _reported(lambda: self._root.attach(request))
+        flags = {"--read-only": request.read_only, "--live": request.live, "--encrypted": bool(request.secret)}
+        mode = [flag for flag, given in flags.items() if given]
+        words = (f"--type={request.type}", *_place(request.partition), *mode)
         try:
-            return attachment_of(self._verb("attach", image, *words, secret=secret))
+            return attachment_of(self._verb("attach", request.image, *words, secret=request.secret))
         except NoRoot as error:
-            if fs is None or live:
+            if request.fs is None or request.live:
                 raise
-            self._rootless.need(fs, instead_of=error)
+            self._rootless.need(request.fs, instead_of=error)
             return by_programs()
 
     def attach_served(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from portunix_vdisk.platform import vhd
-from portunix_vdisk.platform.base import FileSystemType, ImageType, Partition
+from portunix_vdisk.platform.base import AttachRequest, FileSystemType, ImageType, Partition
 from portunix_vdisk.platform.commands import display
 from portunix_vdisk.platform.errors import Corrupt
 from portunix_vdisk.platform.linux.containers import disk_size, driver_of
@@ -49,7 +49,7 @@ def repair(
         done += _checked(mounting, image, type)
     if secret is None:
         return [*done, "the filesystem was not checked: the disk is encrypted; the next mount does what it needs"]
-    attached = mounting.attach(image, type, partition, read_only=False, secret=secret)
+    attached = mounting.attach(AttachRequest(image, type, partition, read_only=False, secret=secret))
     done += _filesystem(mounting, fs, attached.device)
     mounting.detach(image)
     return done

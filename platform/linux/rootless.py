@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from portunix_vdisk.platform.base import Attachment, FileSystemType, ImageType, Partition
+from portunix_vdisk.platform.base import Attachment, AttachRequest, FileSystemType, ImageType, Partition
 from portunix_vdisk.platform.commands import display
 from portunix_vdisk.platform.errors import Failed, NoRoot, Refused, ToolFailed, VdiskError
 from portunix_vdisk.platform.linux import rootless_drivers, state
@@ -64,18 +64,10 @@ class Rootless(Mounting):
             hint="portunix vdisk unmount it, then run the same command again",
         )
 
-    def attach(
-        self,
-        image: Path,
-        type: ImageType,
-        partition: Partition,
-        *,
-        read_only: bool,
-        live: bool = True,
-        secret: bytes = b"",
-    ) -> Attachment:
-        """Show the partition as a file; ``live``: by a storage daemon in any case, so that any program can use it."""
-        return super(Rootless, self).attach(image, type, partition, read_only=read_only, live=live, secret=secret)
+    def attach(self, request: AttachRequest) -> Attachment:
+        """Show the partition as a file; by a storage daemon where not only a program that reaches it shall use it."""
+        reached = request.fs is not None and rootless_drivers.reaches(request.fs, request.partition.start)
+        return super(Rootless, self).attach(replace(request, live=not reached))
 
     def _examine(self, descriptor: int, type: ImageType, partition: Partition, *, read_only: bool) -> None:
         self._refuse_roots(descriptor)

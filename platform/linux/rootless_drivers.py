@@ -42,7 +42,7 @@ _DRIVERS: Mapping[FileSystemType, _Driver] = {
 }
 
 
-def reaches(fs: FileSystemType | None, start: int) -> bool:
+def reaches(fs: FileSystemType, start: int) -> bool:
     """Whether the filesystem's program can be told to look for it at this byte of a raw image."""
     return start == 0 or fs is FileSystemType.EXT4
 

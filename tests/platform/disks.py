@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from portunix_vdisk.platform.base import MIB, FileSystemType, ImageType, Partition
+from portunix_vdisk.platform.base import MIB, AttachRequest, FileSystemType, ImageType, Partition
 from portunix_vdisk.platform.linux import facts, loop, mounts, state
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
 from portunix_vdisk.platform.linux.processes import arguments_of, running, start_time
@@ -26,7 +26,7 @@ class Disk:
     type: ImageType
 
     def attach(self, *, read_only: bool = False) -> str:
-        return self.platform.attach(self.image, self.type, PARTITION, read_only=read_only).device
+        return self.platform.attach(AttachRequest(self.image, self.type, PARTITION, read_only=read_only)).device
 
     def mount(self, point: Path) -> None:
         self.platform.mount(self.image, FileSystemType.EXT4, point)

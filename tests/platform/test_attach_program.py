@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from portunix_vdisk.platform.base import FileSystemType, ImageType, Owner
+from portunix_vdisk.platform.base import AttachRequest, FileSystemType, ImageType, Owner
 from portunix_vdisk.platform.errors import BadUsage, Missing, Refused
 from portunix_vdisk.platform.linux import facts, mounts, privilege, state
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
@@ -208,7 +208,7 @@ def test_sudo_asks_once_and_the_password_is_in_no_argument(
     answers = ["wrong", "secret"]
     platform = LinuxPlatform(lambda prompt: answers.pop(0))
     for _ in range(2):
-        found = platform.attach(Path("/i"), ImageType.IMG, PARTITION, read_only=False)
+        found = platform.attach(AttachRequest(Path("/i"), ImageType.IMG, PARTITION, read_only=False))
         assert found.device == "/dev/loop9"
     assert answers == []
     words = (folder / "words").read_text()
@@ -235,7 +235,7 @@ def test_without_a_way_to_root_the_command_is_named(
     ask = {"asking refused": refuse, "always wrong": lambda prompt: "wrong"}.get(how)
     began = time.monotonic()
     with pytest.raises(Missing) as caught:
-        LinuxPlatform(ask).attach(Path("/my image"), ImageType.IMG, PARTITION, read_only=False)
+        LinuxPlatform(ask).attach(AttachRequest(Path("/my image"), ImageType.IMG, PARTITION, read_only=False))
     assert time.monotonic() - began < 5
     assert "sudo " in caught.value.hint
     assert "'--image=/my image'" in caught.value.hint
@@ -257,7 +257,7 @@ def test_under_sudo_as_a_whole(disk: Disk, image: Path, folder: Path, monkeypatc
     os.seteuid(USER)
     try:
         platform = LinuxPlatform()
-        attached = platform.attach(image, disk.type, PARTITION, read_only=False)
+        attached = platform.attach(AttachRequest(image, disk.type, PARTITION, read_only=False))
         assert platform.attachment(image) == attached
         mounted = platform.mount(image, FileSystemType.EXT4, point)
         assert mounted == platform.attachment(image)

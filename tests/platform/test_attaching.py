@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from portunix_vdisk.platform.base import MIB, FileSystemType, ImageType
+from portunix_vdisk.platform.base import MIB, AttachRequest, FileSystemType, ImageType
 from portunix_vdisk.platform.errors import Corrupt, Refused, VdiskError
 from portunix_vdisk.platform.linux import loop, state
 from portunix_vdisk.platform.linux.processes import end, identify
@@ -55,10 +55,10 @@ def test_each_verb_again_changes_nothing(disk: Disk, tmp_path: Path) -> None:
     platform.unmount(disk.image)
     platform.detach(disk.image)
     assert platform.attachment(disk.image) is None
-    first = platform.attach(disk.image, disk.type, PARTITION, read_only=False)
+    first = platform.attach(AttachRequest(disk.image, disk.type, PARTITION, read_only=False))
     assert (first.image, first.mount_point, first.read_only, first.problem) == (disk.image, None, False, "")
     assert (first.daemon_pid is None) == disk.type.raw
-    assert platform.attach(disk.image, disk.type, PARTITION, read_only=False) == first
+    assert platform.attach(AttachRequest(disk.image, disk.type, PARTITION, read_only=False)) == first
     second = platform.mount(disk.image, FileSystemType.EXT4, point)
     assert (second.device, second.mount_point, second.mount_point_made) == (first.device, point, True)
     assert platform.mount(disk.image, FileSystemType.EXT4, point) == second == platform.attachment(disk.image)

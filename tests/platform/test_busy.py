@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from portunix_vdisk.platform.base import MIB, FileSystemType, ImageType, Owner, Partition
+from portunix_vdisk.platform.base import MIB, AttachRequest, FileSystemType, ImageType, Owner, Partition
 from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.errors import Refused
 from portunix_vdisk.platform.linux import loop, mounts
@@ -58,7 +58,7 @@ def point(empty: tuple[FileSystemType, Path], platform: LinuxPlatform, tmp_path:
     fs, original = empty
     image = tmp_path / "disk.img"
     subprocess.run(["cp", "--sparse=always", original, image], check=True)
-    platform.attach(image, ImageType.IMG, WHOLE, read_only=False)
+    platform.attach(AttachRequest(image, ImageType.IMG, WHOLE, read_only=False))
     platform.mount(image, fs, tmp_path / "here")
     (tmp_path / "here/file").write_text("content")
     yield tmp_path / "here"

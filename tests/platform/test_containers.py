@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from portunix_vdisk.platform import qcow2, vhdx
-from portunix_vdisk.platform.base import MIB, ImageType, Partition
+from portunix_vdisk.platform.base import MIB, AttachRequest, ImageType, Partition
 from portunix_vdisk.platform.crc32c import crc32c
 from portunix_vdisk.platform.errors import Corrupt, Refused
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
@@ -56,7 +56,7 @@ def test_no_qcow2_that_lies_or_leads_elsewhere_is_opened(
     for act in (
         lambda: platform.map_image(image, ImageType.QCOW2),
         lambda: platform.check_image(image, ImageType.QCOW2),
-        lambda: platform.attach(image, ImageType.QCOW2, PLACE, read_only=True),
+        lambda: platform.attach(AttachRequest(image, ImageType.QCOW2, PLACE, read_only=True)),
     ):
         with pytest.raises(expected, match=words):
             act()

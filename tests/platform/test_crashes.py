@@ -22,7 +22,7 @@ from portunix_vdisk.tests.platform.disks import PARTITION, Disk
 CRASH = """
 import os, signal, sys
 from pathlib import Path
-from portunix_vdisk.platform.base import FileSystemType, ImageType, Partition
+from portunix_vdisk.platform.base import AttachRequest, FileSystemType, ImageType, Partition
 from portunix_vdisk.platform.linux import attaching, loop, mount_point, mounting, mounts, state, storage_daemon
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
 
@@ -43,7 +43,7 @@ def crash(*arguments, **more):
 setattr(place, name, crash)
 image, type, point = Path(os.fsdecode(os.fsencode(sys.argv[1]))), ImageType(sys.argv[2]), Path(sys.argv[3])
 platform = LinuxPlatform()
-platform.attach(image, type, Partition(*map(int, sys.argv[7:9])), read_only=False)
+platform.attach(AttachRequest(image, type, Partition(*map(int, sys.argv[7:9])), read_only=False))
 platform.mount(image, FileSystemType.EXT4, point)
 (point / "file").write_text("content")
 platform.detach(image)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from silent import Silent
 
-from portunix_vdisk.platform.base import FileSystemType, ImageType, Owner
+from portunix_vdisk.platform.base import AttachRequest, FileSystemType, ImageType, Owner
 from portunix_vdisk.platform.errors import Failed, Refused
 from portunix_vdisk.platform.linux import drivers, facts, mounts, state
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
@@ -38,7 +38,7 @@ def image(platform: LinuxPlatform, tmp_path: Path, fs: FileSystemType) -> Iterat
     Allocate(made, ImageType.QCOW2, SIZE).run(ctx)
     scratch = tmp_path / "scratch"
     Format(made, ImageType.QCOW2, PLACE, fs, "x", str(uuid.uuid4()), Owner(0, 0), scratch).run(ctx)
-    platform.attach(made, ImageType.QCOW2, PLACE, read_only=False)
+    platform.attach(AttachRequest(made, ImageType.QCOW2, PLACE, read_only=False))
     yield made
     platform.detach(made)
 
@@ -71,7 +71,7 @@ def test_killed_it_is_told_and_repaired(
     lines = platform.repair(image, ImageType.QCOW2, PLACE, fs)
     assert any("died" in line for line in lines)
     assert platform.attachment(image) is None
-    platform.attach(image, ImageType.QCOW2, PLACE, read_only=False)
+    platform.attach(AttachRequest(image, ImageType.QCOW2, PLACE, read_only=False))
     platform.mount(image, fs, point)
     assert (point / "kept2").read_bytes() == b"x" * 100_000
 
@@ -117,6 +117,6 @@ def test_what_a_killed_mount_left_in_the_private_folder_is_never_deleted(
         state.remove(folder)
     platform.detach(image)
     assert facts.find(state.ROOT, image) is None
-    platform.attach(image, ImageType.QCOW2, PLACE, read_only=False)
+    platform.attach(AttachRequest(image, ImageType.QCOW2, PLACE, read_only=False))
     platform.mount(image, fs, point)
     assert (point / "precious").read_bytes() == b"p" * 5000

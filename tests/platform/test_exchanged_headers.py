@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from portunix_vdisk.platform.base import ImageType
+from portunix_vdisk.platform.base import AttachRequest, ImageType
 from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.errors import Refused
 from portunix_vdisk.platform.linux import opened_files, state, storage_daemon
@@ -111,7 +111,7 @@ def test_nor_by_the_programs_that_look_at_an_image(qcow2_disk: Disk, tmp_path: P
 @pytest.mark.parametrize("live", [False, True])
 def test_whole_images_are_attached_as_before(qcow2_disk: Disk, disk: Disk, tmp_path: Path, live: bool) -> None:
     for each in (qcow2_disk, disk):
-        each.platform.attach(each.image, each.type, PARTITION, read_only=False, live=live)
+        each.platform.attach(AttachRequest(each.image, each.type, PARTITION, read_only=False, live=live))
         each.mount(tmp_path / "here")
         (tmp_path / "here/file").write_text("content")
         each.platform.detach(each.image)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from portunix_vdisk.platform.base import MIB, FileSystemType, ImageType, Owner, Partition
+from portunix_vdisk.platform.base import MIB, AttachRequest, FileSystemType, ImageType, Owner, Partition
 from portunix_vdisk.platform.errors import Failed
 from portunix_vdisk.platform.linux import loop
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
@@ -80,7 +80,7 @@ def test_what_was_synced_survives_a_full_host(
 ) -> None:
     image, point = host / f"disk.{type}", tmp_path / "here"
     make(platform, image, type, tmp_path / "scratch")
-    platform.attach(image, type, INSIDE, read_only=False)
+    platform.attach(AttachRequest(image, type, INSIDE, read_only=False))
     platform.mount(image, FileSystemType.EXT4, point)
     synced = fill(point)
     assert synced
@@ -105,7 +105,7 @@ def test_what_was_synced_survives_a_full_host(
     platform.repair(image, type, INSIDE, FileSystemType.EXT4)
     platform.check_image(image, type)
     assert any("clean" in line for line in platform.repair(image, type, INSIDE, FileSystemType.EXT4))
-    platform.attach(image, type, INSIDE, read_only=False)
+    platform.attach(AttachRequest(image, type, INSIDE, read_only=False))
     platform.mount(image, FileSystemType.EXT4, point)
     for number, data in enumerate(synced):
         assert (point / str(number)).read_bytes() == data

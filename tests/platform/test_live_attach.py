@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from portunix_vdisk.platform.base import ImageType
+from portunix_vdisk.platform.base import AttachRequest, ImageType
 from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.errors import Refused
 from portunix_vdisk.platform.linux import state
@@ -20,7 +20,7 @@ from portunix_vdisk.tests.platform.restricted import PLACE, USER, program
 
 
 def attach(disk: Disk, *, read_only: bool = False) -> None:
-    disk.platform.attach(disk.image, disk.type, disks.PARTITION, read_only=read_only, live=True)
+    disk.platform.attach(AttachRequest(disk.image, disk.type, disks.PARTITION, read_only=read_only, live=True))
 
 
 @pytest.mark.parametrize("read_only", [False, True])

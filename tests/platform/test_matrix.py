@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from silent import Silent
 
-from portunix_vdisk.platform.base import MIB, FileSystemType, ImageType, Owner
+from portunix_vdisk.platform.base import MIB, AttachRequest, FileSystemType, ImageType, Owner
 from portunix_vdisk.platform.formats import FILE_SYSTEMS, LUKS, Cell, cells
 from portunix_vdisk.platform.linux import mounts
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
@@ -103,7 +103,7 @@ def test_made_filled_and_mounted_again(platform: LinuxPlatform, tmp_path: Path, 
             (entry,) = parse_gpt(disk.read, disk.size)
         assert (entry.partition, entry.type_guid) == (place, LUKS if encrypted else FILE_SYSTEMS[fs].partition_type)
 
-    platform.attach(image, type, place, read_only=False, secret=secret)
+    platform.attach(AttachRequest(image, type, place, read_only=False, secret=secret))
     platform.mount(image, fs, point)
     fill(point, links=FILE_SYSTEMS[fs].links)
     expected = digests(point)
@@ -112,7 +112,7 @@ def test_made_filled_and_mounted_again(platform: LinuxPlatform, tmp_path: Path, 
     platform.detach(image)
     platform.check_image(image, type)
 
-    held = platform.attach(image, type, place, read_only=True, secret=secret)
+    held = platform.attach(AttachRequest(image, type, place, read_only=True, secret=secret))
     done = subprocess.run([*CHECKERS[fs], held.device], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     platform.mount(image, fs, point)

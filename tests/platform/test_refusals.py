@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from portunix_vdisk.platform.base import MIB, Partition
+from portunix_vdisk.platform.base import MIB, AttachRequest, Partition
 from portunix_vdisk.platform.errors import Corrupt, NotFound, Refused
 from portunix_vdisk.tests.platform.disks import PARTITION, Disk
 
@@ -25,7 +25,7 @@ from portunix_vdisk.tests.platform.disks import PARTITION, Disk
 )
 def test_partitions_outside_the_disk(disk: Disk, partition: Partition) -> None:
     with pytest.raises(Corrupt, match="does not lie on the disk"):
-        disk.platform.attach(disk.image, disk.type, partition, read_only=False)
+        disk.platform.attach(AttachRequest(disk.image, disk.type, partition, read_only=False))
 
 
 def test_only_regular_files_are_attached(disk: Disk, tmp_path: Path) -> None:
@@ -40,4 +40,4 @@ def test_only_regular_files_are_attached(disk: Disk, tmp_path: Path) -> None:
         (Path("/dev/loop-control"), Refused),
     ):
         with pytest.raises(kind):
-            disk.platform.attach(path, disk.type, PARTITION, read_only=False)
+            disk.platform.attach(AttachRequest(path, disk.type, PARTITION, read_only=False))

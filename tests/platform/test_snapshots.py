@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from portunix_vdisk.platform.base import MIB, ImageType, Snapshot
+from portunix_vdisk.platform.base import MIB, AttachRequest, ImageType, Snapshot
 from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.errors import Failed, Refused
 from portunix_vdisk.platform.linux import freezer, state
@@ -35,7 +35,7 @@ def noise(length: int, seed: int) -> bytes:
 def live(request: pytest.FixtureRequest, vhd_disk: Disk, img_disk: Disk, tmp_path: Path) -> Iterator[Disk]:
     """A disk with a few files, mounted at ``mnt`` in such a way that a snapshot can be taken."""
     disk, point = img_disk if request.param is ImageType.IMG else vhd_disk, tmp_path / "mnt"
-    disk.platform.attach(disk.image, disk.type, PARTITION, read_only=False, live=True)
+    disk.platform.attach(AttachRequest(disk.image, disk.type, PARTITION, read_only=False, live=True))
     disk.mount(point)
     for number in range(8):
         (point / f"old{number}").write_bytes(noise(700_000, number))

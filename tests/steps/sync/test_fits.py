@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from silent import Silent
 
-from portunix_vdisk.platform.base import FileSystemType, ImageType, Owner
+from portunix_vdisk.platform.base import AttachRequest, FileSystemType, ImageType, Owner
 from portunix_vdisk.platform.errors import Refused
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
 from portunix_vdisk.steps.allocate import Allocate
@@ -96,7 +96,7 @@ def test_onto_the_real_thing_twice(tmp_path: Path, fs: FileSystemType) -> None:
     (source / "in/run.sh").write_bytes(b"#!/bin/sh\n")
     (source / "in/run.sh").chmod(0o700)
     os.chown(source / "in/run.sh", 1234, 567)
-    platform.attach(image, ImageType.LOOP, place, read_only=False)
+    platform.attach(AttachRequest(image, ImageType.LOOP, place, read_only=False))
     platform.mount(image, fs, point)
     try:
         first = Mirror(source, point / "target", point, file_system=fs).run(ctx)
