@@ -25,10 +25,7 @@ from portunix_vdisk.platform.nbd import NbdClient
 from portunix_vdisk.tests.platform.disks import PARTITION, Disk
 from portunix_vdisk.tests.platform.restricted import OTHER, PLACE, USER, program
 from portunix_vdisk.tests.platform.test_freezing import Writer
-
-
-def noise(length: int, seed: int) -> bytes:
-    return random.Random(seed).randbytes(length)
+from portunix_vdisk.tests.support.chunks import noise
 
 
 @pytest.fixture(params=[ImageType.VHD, pytest.param(ImageType.IMG, marks=pytest.mark.full)])

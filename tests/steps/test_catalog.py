@@ -10,39 +10,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from portunix_vdisk.platform.base import FileIdentity, FileSystemType, ImageType, Owner, Partition
+from portunix_vdisk.platform.base import FileIdentity, ImageType
 from portunix_vdisk.platform.errors import BadUsage, NotFound, Refused
 from portunix_vdisk.steps.catalog import Catalog
 from portunix_vdisk.steps.disk import Disk, DiskState
+from portunix_vdisk.tests.support.records import disk
 
 BAD_NAME = Path(os.fsdecode(b"/disks/caf\xe9\xff\n.vhd"))
-
-
-def disk(number=0, **changes):
-    made = Disk(
-        name=f"disk-{number}",
-        uuid=str(UUID(int=number)),
-        path=Path(f"/disks/disk-{number}.vhd"),
-        type=ImageType.VHD,
-        size=20 << 30,
-        file_system=FileSystemType.EXT4,
-        state=DiskState.CREATING,
-        created_at="2025-01-01T00:00:00+00:00",
-        partition=Partition(1 << 20, (20 << 30) - (2 << 20)),
-        owner=Owner(1000, 1000),
-    )
-    return replace(made, **changes)
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "home" / "vdisk" / "catalog.db"
-
-
-@pytest.fixture
-def catalog(path):
-    with Catalog.open(path, create=True) as catalog:
-        yield catalog
 
 
 def test_everything_about_a_disk_comes_back(catalog, path):

@@ -7,43 +7,14 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 
-from portunix_vdisk.platform.base import FileSystemType, ImageType, Owner, Partition
 from portunix_vdisk.platform.errors import Failed, Refused
 from portunix_vdisk.steps import database
 from portunix_vdisk.steps.catalog import Catalog
 from portunix_vdisk.steps.catalog_schema import SCHEMA
-from portunix_vdisk.steps.disk import Disk, DiskState
-
-
-def disk(number=0, **changes):
-    made = Disk(
-        name=f"disk-{number}",
-        uuid=str(UUID(int=number)),
-        path=Path(f"/disks/disk-{number}.vhd"),
-        type=ImageType.VHD,
-        size=20 << 30,
-        file_system=FileSystemType.EXT4,
-        state=DiskState.CREATING,
-        created_at="2025-01-01T00:00:00+00:00",
-        partition=Partition(1 << 20, (20 << 30) - (2 << 20)),
-        owner=Owner(1000, 1000),
-    )
-    return replace(made, **changes)
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "home" / "vdisk" / "catalog.db"
-
-
-@pytest.fixture
-def catalog(path):
-    with Catalog.open(path, create=True) as catalog:
-        yield catalog
+from portunix_vdisk.tests.support.records import disk
 
 
 def test_a_missing_catalog_is_empty_and_stays_missing(path, tmp_path):

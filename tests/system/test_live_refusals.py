@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import random
 import signal
 import subprocess
 import time
@@ -20,10 +19,7 @@ from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.linux.state import ROOT as STATES
 from portunix_vdisk.platform.linux.state import key_of
 from portunix_vdisk.platform.linux.storage_daemon import StorageDaemon
-
-
-def noise(length: int, seed: int) -> bytes:
-    return random.Random(seed).randbytes(length)
+from portunix_vdisk.tests.support.chunks import noise
 
 
 @pytest.fixture

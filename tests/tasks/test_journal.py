@@ -11,23 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from portunix_vdisk.tasks.journal import Journal
+from portunix_vdisk.tests.support.journals import journal, succeed
 
 
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "home" / "vdisk" / "journal.db"
-
-
-def journal(path):
-    return Journal(str(path), JSONCodec())
-
-
-def succeed(journal, task, values=None):
-    """What ``Dependency.save_success`` does."""
-    journal.set(task, "_values_:", values or {})
-    journal.set(task, "result:", "d41d8cd9")
-    journal.set(task, "checker:", "MD5Checker")
-    journal.set(task, "deps:", ())
 
 
 def test_a_success_is_there_for_others_at_once(path):

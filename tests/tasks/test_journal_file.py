@@ -13,24 +13,13 @@ from doit.dependency import DatabaseException, JSONCodec, SqliteDB
 from doit.exceptions import InvalidCommand
 
 from portunix_vdisk.platform.errors import Refused
-from portunix_vdisk.tasks.journal import Journal, JournalError
+from portunix_vdisk.tasks.journal import JournalError
+from portunix_vdisk.tests.support.journals import journal, succeed
 
 
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "home" / "vdisk" / "journal.db"
-
-
-def journal(path):
-    return Journal(str(path), JSONCodec())
-
-
-def succeed(journal, task, values=None):
-    """What ``Dependency.save_success`` does."""
-    journal.set(task, "_values_:", values or {})
-    journal.set(task, "result:", "d41d8cd9")
-    journal.set(task, "checker:", "MD5Checker")
-    journal.set(task, "deps:", ())
 
 
 def sound(path):

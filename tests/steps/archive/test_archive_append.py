@@ -18,12 +18,7 @@ from portunix_vdisk.steps.archive.partial import read_back
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.seal import Seal
 from portunix_vdisk.steps.archive.storage import ArchiveFile, volumes_of
-
-CHUNK = 4 << 20
-
-
-def noise(length: int, seed: int = 0) -> bytes:
-    return random.Random(seed).randbytes(length)
+from portunix_vdisk.tests.support.chunks import CHUNK, noise
 
 
 @pytest.fixture
@@ -256,6 +251,6 @@ def test_cut_off_end_is_found_only_where_the_directory_is_whole(disk: Any) -> No
         size = file.size
         assert last_whole_directory(file).end == size
     with ArchiveFile(disk.output, writable=True, limit=disk.options.get("volume_size")) as file:
-        file.write(size, [b"PK\5\6" + bytes(18) + noise(3000)])
+        file.write(size, [b"PK\5\6" + bytes(18) + noise(3000, 0)])
     with ArchiveReader(disk.output) as reader:
         assert reader.size == size and reader.cut_off == 3022

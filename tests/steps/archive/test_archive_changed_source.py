@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import random
 import zipfile
 from typing import Any
 
@@ -13,21 +12,12 @@ from portunix_vdisk.platform.errors import Failed
 from portunix_vdisk.steps.archive.pack import Pack
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.seal import Seal
-
-CHUNK = 4 << 20
-
-
-def noise(length: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(length)
+from portunix_vdisk.tests.support.chunks import CHUNK, noise, ten_chunks
 
 
 @pytest.fixture
 def disk(house: Any) -> Any:
-    """Nine chunks with small members: six different ones, one twice, one of zeros, one hole; the last is short."""
-    tile = {n: noise(3000, n) for n in range(6)}
-    pieces = {n * CHUNK: tile[n] for n in range(6)} | {6 * CHUNK: tile[2], 7 * CHUNK: bytes(CHUNK)}
-    house.make(9 * CHUNK + 77, pieces | {9 * CHUNK: b"end"})
-    return house
+    return ten_chunks(house)
 
 
 def test_changed_source_gives_the_new_state(disk: Any) -> None:

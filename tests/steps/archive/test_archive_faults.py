@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -17,12 +16,7 @@ from portunix_vdisk.steps.archive.pack import Scan
 from portunix_vdisk.steps.archive.partial import read_back
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.storage import ArchiveFile
-
-CHUNK = 4 << 20
-
-
-def noise(length: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(length)
+from portunix_vdisk.tests.support.chunks import CHUNK, noise
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,7 @@ from portunix_vdisk.steps.archive.record import header_length
 from portunix_vdisk.steps.archive.storage import ArchiveFile, volumes_of
 from portunix_vdisk.steps.archive.unlock import read_lock
 from portunix_vdisk.steps.archive.verify import VerifyArchive
-
-CHUNK = 4 << 20
-
-
-def noise(length: int, seed: int) -> bytes:
-    return random.Random(seed).randbytes(length)
+from portunix_vdisk.tests.support.chunks import CHUNK, noise
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import zipfile
 from pathlib import Path
@@ -15,12 +14,7 @@ from portunix_vdisk.steps.archive.commit import next_of
 from portunix_vdisk.steps.archive.keyring import add_key, forget_keys, key_of
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.storage import volumes_of
-
-CHUNK = 4 << 20
-
-
-def noise(length: int, seed: int = 0) -> bytes:
-    return random.Random(seed).randbytes(length)
+from portunix_vdisk.tests.support.chunks import CHUNK, noise
 
 
 def texture(length: int, seed: int) -> bytes:

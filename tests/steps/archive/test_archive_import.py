@@ -13,12 +13,7 @@ from portunix_vdisk.steps.archive import imports, pipeline, write_back
 from portunix_vdisk.steps.archive.layout import NewerVersion, NotAnArchive
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.unpack import Finish, Prepare, Unpack
-
-CHUNK = 4 << 20
-
-
-def noise(length: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(length)
+from portunix_vdisk.tests.support.chunks import CHUNK, noise
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from portunix_vdisk.steps.archive.record import header_length
 from portunix_vdisk.steps.archive.status import ArchiveState, archive_status
 from portunix_vdisk.steps.archive.storage import ArchiveFile, volumes_of
 from portunix_vdisk.steps.archive.verify import VerifyArchive
+from portunix_vdisk.tests.support.chunks import CHUNK
 
-CHUNK = 4 << 20
 only_plain = pytest.mark.parametrize("each_way", ["plain"], indirect=True)
 UUID = "5b0c7f1e-6a43-4d0e-9f57-0d4a3c1b2e99"
 

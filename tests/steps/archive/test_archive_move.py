@@ -17,8 +17,8 @@ from portunix_vdisk.steps.archive.move import MoveUnfinished
 from portunix_vdisk.steps.archive.pack import Pack, Scan
 from portunix_vdisk.steps.archive.storage import ArchiveFile, volumes_of
 from portunix_vdisk.steps.durable import partial_of
+from portunix_vdisk.tests.support.chunks import CHUNK
 
-CHUNK = 4 << 20
 only_plain = pytest.mark.parametrize("each_way", ["plain"], indirect=True)
 
 

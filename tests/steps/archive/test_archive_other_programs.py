@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -16,12 +15,7 @@ from portunix_vdisk.steps.archive.packing import STORE
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.rewrite import Rewrite
 from portunix_vdisk.steps.archive.storage import volumes_of
-
-CHUNK = 4 << 20
-
-
-def noise(length: int, seed: int = 0) -> bytes:
-    return random.Random(seed).randbytes(length)
+from portunix_vdisk.tests.support.chunks import CHUNK, noise
 
 
 def single(house: Any) -> None:

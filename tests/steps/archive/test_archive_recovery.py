@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import venv
 from pathlib import Path
@@ -14,13 +13,9 @@ import pytest
 
 from portunix_vdisk.steps.archive.keyring import set_new_password
 from portunix_vdisk.steps.archive.storage import volumes_of
+from portunix_vdisk.tests.support.chunks import CHUNK, noise
 
-CHUNK = 4 << 20
 PASSWORD = "correct horse"
-
-
-def noise(length: int, seed: int = 0) -> bytes:
-    return random.Random(seed).randbytes(length)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +161,7 @@ def test_wrong_password(house: Any, python: Path, tmp_path: Path) -> None:
 
 
 def test_damage_is_found(house: Any, python: Path, tmp_path: Path) -> None:
-    house.make(2 * CHUNK, {0: noise(5000), CHUNK: noise(CHUNK, 1)})
+    house.make(2 * CHUNK, {0: noise(5000, 0), CHUNK: noise(CHUNK, 1)})
     house.export()
     work = tmp_path / "work"
     assert recover(house.output, python, work).returncode == 0

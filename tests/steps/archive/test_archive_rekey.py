@@ -14,8 +14,7 @@ from portunix_vdisk.steps.archive.keys import MasterKey
 from portunix_vdisk.steps.archive.rekey import Rekey
 from portunix_vdisk.steps.archive.storage import ArchiveFile, volumes_of
 from portunix_vdisk.steps.archive.unlock import read_header, read_lock
-
-CHUNK = 4 << 20
+from portunix_vdisk.tests.support.chunks import CHUNK
 
 
 class Killed(BaseException):

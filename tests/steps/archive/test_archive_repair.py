@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -23,13 +22,9 @@ from portunix_vdisk.steps.archive.record import header_length
 from portunix_vdisk.steps.archive.repair import RepairChunks
 from portunix_vdisk.steps.archive.storage import ArchiveFile, volumes_of
 from portunix_vdisk.steps.archive.verify import VerifyArchive
+from portunix_vdisk.tests.support.chunks import CHUNK, noise
 
-CHUNK = 4 << 20
 only_plain = pytest.mark.parametrize("each_way", ["plain"], indirect=True)
-
-
-def noise(length: int, seed: int) -> bytes:
-    return random.Random(seed).randbytes(length)
 
 
 @pytest.fixture

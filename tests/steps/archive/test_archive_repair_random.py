@@ -20,8 +20,7 @@ from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.repair import RepairChunks
 from portunix_vdisk.steps.archive.storage import ArchiveFile
 from portunix_vdisk.steps.archive.verify import VerifyArchive
-
-CHUNK = 4 << 20
+from portunix_vdisk.tests.support.chunks import CHUNK
 
 
 @pytest.fixture

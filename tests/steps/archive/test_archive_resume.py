@@ -19,21 +19,12 @@ from portunix_vdisk.steps.archive.seal import Seal
 from portunix_vdisk.steps.archive.storage import ArchiveFile
 from portunix_vdisk.steps.durable import identity_of
 from portunix_vdisk.steps.source import SourceIdentity
-
-CHUNK = 4 << 20
-
-
-def noise(length: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(length)
+from portunix_vdisk.tests.support.chunks import CHUNK, noise, ten_chunks
 
 
 @pytest.fixture
 def disk(house: Any) -> Any:
-    """Nine chunks with small members: six different ones, one twice, one of zeros, one hole; the last is short."""
-    tile = {n: noise(3000, n) for n in range(6)}
-    pieces = {n * CHUNK: tile[n] for n in range(6)} | {6 * CHUNK: tile[2], 7 * CHUNK: bytes(CHUNK)}
-    house.make(9 * CHUNK + 77, pieces | {9 * CHUNK: b"end"})
-    return house
+    return ten_chunks(house)
 
 
 def boundaries(path: Path) -> list[int]:

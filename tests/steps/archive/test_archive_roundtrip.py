@@ -20,14 +20,10 @@ from hypothesis import strategies as st
 from portunix_vdisk.steps.archive.merkle import root_of
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.seal import Seal
+from portunix_vdisk.tests.support.chunks import CHUNK, noise
 
-CHUNK = 4 << 20
 PYTHON = os.path.realpath(sys.executable)
 """The interpreter below the virtual environment: it knows nothing of this package."""
-
-
-def noise(length: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(length)
 
 
 def text(length: int, seed: int = 1) -> bytes:

@@ -16,8 +16,8 @@ from portunix_vdisk.steps.archive.record import header_length
 from portunix_vdisk.steps.archive.storage import ArchiveFile
 from portunix_vdisk.steps.archive.unpack import Finish, Prepare, Unpack
 from portunix_vdisk.steps.archive.verify import VerifyArchive
+from portunix_vdisk.tests.support.chunks import CHUNK
 
-CHUNK = 4 << 20
 only_plain = pytest.mark.parametrize("each_way", ["plain"], indirect=True)
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from portunix_vdisk.steps.archive import seal, storage
-
-CHUNK = 4 << 20
+from portunix_vdisk.tests.support.chunks import CHUNK
 
 
 def test_a_first_seal_does_not_search_the_chunks_for_a_directory(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:

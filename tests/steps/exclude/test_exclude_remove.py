@@ -111,6 +111,21 @@ def test_other_filesystems_are_not_entered(tmp_path: Path) -> None:
             subprocess.run(["umount", tmp_path / place], check=True)
 
 
+def left_by_nobody(folder: Path) -> int:
+    """How much stays when somebody without any rights leaves out the caches in a folder."""
+    child = os.fork()
+    if child == 0:
+        try:
+            here = os.open(folder, os.O_RDONLY)
+            os.setgroups([])
+            os.setegid(65534)
+            os.seteuid(65534)
+            os._exit(leave_out(Path(f"/proc/self/fd/{here}"), CACHE).stayed)
+        finally:
+            os._exit(99)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 @pytest.mark.parametrize("rights", [0o555, 0o000, 0o444])
 def test_folders_without_rights(tmp_path: Path, rights: int) -> None:
     """As an ordinary user: what is theirs goes although its mode forbids it, as that of Go's modules does."""
@@ -120,18 +135,7 @@ def test_folders_without_rights(tmp_path: Path, rights: int) -> None:
     (tmp_path / "cache/d").chmod(rights)
     (tmp_path / "cache").chmod(0o555)
     tmp_path.chmod(0o555)
-    child = os.fork()
-    if child == 0:
-        try:
-            here = os.open(tmp_path, os.O_RDONLY)
-            os.setgroups([])
-            os.setegid(65534)
-            os.seteuid(65534)
-            left = leave_out(Path(f"/proc/self/fd/{here}"), CACHE)
-            os._exit(left.stayed)
-        finally:
-            os._exit(99)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert left_by_nobody(tmp_path) == 0
     assert tree(tmp_path) == set() and tmp_path.stat().st_mode & 0o777 == 0o555
 
 
@@ -139,17 +143,7 @@ def test_what_is_somebody_elses_stays(tmp_path: Path) -> None:
     make(tmp_path, "cache/d/x", "cache/y")
     for path in (tmp_path, tmp_path / "cache", tmp_path / "cache/y"):
         os.chown(path, 65534, 65534)
-    child = os.fork()
-    if child == 0:
-        try:
-            here = os.open(tmp_path, os.O_RDONLY)
-            os.setgroups([])
-            os.setegid(65534)
-            os.seteuid(65534)
-            os._exit(leave_out(Path(f"/proc/self/fd/{here}"), CACHE).stayed)
-        finally:
-            os._exit(99)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert left_by_nobody(tmp_path) == 1
     assert tree(tmp_path) == {"cache/", "cache/d/", "cache/d/x"}
 
 

@@ -11,9 +11,8 @@ import pytest
 from portunix_vdisk.platform.errors import Corrupt
 from portunix_vdisk.steps.archive import directory
 from portunix_vdisk.steps.archive.directory import Entry, directory_bytes, last_whole_directory, parse_entry
-
-CHUNK = 4 << 20
-NAME = "chunks/1-000000000000.zst"
+from portunix_vdisk.tests.support.chunks import CHUNK
+from portunix_vdisk.tests.support.forging import NAME
 
 
 def bent(change: dict[str, Any], shift: int = 0) -> Callable[..., list[tuple[str, Entry]]]:

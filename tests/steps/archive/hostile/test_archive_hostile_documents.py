@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
@@ -11,9 +10,7 @@ from portunix_vdisk.platform.errors import Corrupt, VdiskError
 from portunix_vdisk.steps.archive.layout import MAX_DOCUMENT, Kind, NewerVersion, NotAnArchive
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.record import Record, parse_header
-
-CHUNK = 4 << 20
-PLAIN = random.Random(1).randbytes(3000) + bytes(CHUNK - 3000)
+from portunix_vdisk.tests.support.forging import PLAIN
 
 
 def test_unbent_it_is_fine(forge: Any) -> None:

@@ -1,26 +1,15 @@
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import replace
 from typing import Any
 
 import pytest
-import zstandard
-from blake3 import blake3
 
 from portunix_vdisk.platform.errors import Corrupt, VdiskError
 from portunix_vdisk.steps.archive.layout import NewerVersion
-
-CHUNK = 4 << 20
-PLAIN = random.Random(1).randbytes(3000) + bytes(CHUNK - 3000)
-DIGEST = blake3(PLAIN).digest()
-NAME = "chunks/1-000000000000.zst"
-
-
-def compress(data: bytes, **options: Any) -> bytes:
-    return zstandard.ZstdCompressor(level=3, write_checksum=True, **options).compress(data)
-
+from portunix_vdisk.tests.support.chunks import CHUNK
+from portunix_vdisk.tests.support.forging import DIGEST, NAME, PLAIN, compress
 
 STORED = len(compress(PLAIN))
 

@@ -17,8 +17,7 @@ from portunix_vdisk.steps.archive.donors import ArchiveDonor, ArchiveSource
 from portunix_vdisk.steps.archive.frame import RepairFrame
 from portunix_vdisk.steps.archive.rebuild import _End, _filled
 from portunix_vdisk.steps.archive.repair import RepairChunks
-
-CHUNK = 4 << 20
+from portunix_vdisk.tests.support.chunks import CHUNK
 
 
 def test_an_index_of_many_megabytes_with_a_damaged_header(forge: Any, house: Any) -> None:
