@@ -51,14 +51,14 @@ class Argon2Parameters:
     """
 
     memory: int = 64 << 10
-    """KiB; 8 MiB to 256 MiB."""
+    """KiB; 8 MiB to 192 MiB, so that the whole program stays below 300 MB."""
     iterations: int = 3
     """1 to 16."""
     lanes: int = 4
     """1 to 16."""
 
     def __post_init__(self) -> None:
-        bounds = ((self.memory, 8 << 10, 256 << 10), (self.iterations, 1, 16), (self.lanes, 1, 16))
+        bounds = ((self.memory, 8 << 10, 192 << 10), (self.iterations, 1, 16), (self.lanes, 1, 16))
         if any(type(value) is not int or not low <= value <= high for value, low, high in bounds):
             raise Corrupt("the archive is damaged: impossible parameters of its key slot")
 

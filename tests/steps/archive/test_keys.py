@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 import tracemalloc
 from dataclasses import replace
 
@@ -135,7 +137,7 @@ SLOT = MasterKey(bytes(32)).wrap(b"right", UUID, CHEAP).to_json()
     "change",
     [
         {"memory_kib": (8 << 10) - 1},
-        {"memory_kib": (256 << 10) + 1},
+        {"memory_kib": (192 << 10) + 1},
         {"memory_kib": 1 << 62},
         {"memory_kib": 8192.0},
         {"memory_kib": True},
@@ -203,6 +205,19 @@ def test_memory_for_a_password_does_not_come_from_pythons_heap() -> None:
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_the_costliest_slot_stays_below_300_mb() -> None:
+    program = """
+import resource
+from portunix_vdisk.plugin import worker
+from portunix_vdisk.steps.archive.keys import Argon2Parameters, MasterKey
+most = Argon2Parameters(memory=192 << 10, iterations=1, lanes=16)
+MasterKey.new().wrap(b"right", "5b0c7f1e-6a43-4d0e-9f57-0d4a3c1b2e99", most)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert 192 << 20 < int(done.stdout) < 300_000_000
 
 
 def test_a_master_key_shows_nothing_and_leaves_no_copies() -> None:
