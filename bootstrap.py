@@ -58,6 +58,7 @@ PROGRAMS = (
 """Programs of the host. The program's own list, with more detail, is ``portunix vdisk doctor``."""
 ONLY_FOR_TESTS = (
     ("7z", "p7zip-full", TESTS),
+    ("dmg2img", "dmg2img", TESTS),
     ("mformat", "mtools", TESTS),
     ("nbdinfo", "libnbd-bin", TESTS),
     ("mkfs.btrfs", "btrfs-progs", TESTS),

@@ -46,6 +46,8 @@ class ForeignType(StrEnum):
     """VMware's, in one file."""
     VDI = "vdi"
     """VirtualBox'."""
+    UDIF = "udif"
+    """Apple's, compressed or not, with a trailer."""
 
 
 class FileSystemType(StrEnum):

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from portunix_vdisk.tasks.sizes import show_size
+
 Object = Mapping[str, Any]
 
 
 def convert(result: Object) -> list[str]:
     """The lines of ``convert``."""
     disk = result["disk"]
+    if copy := result["copy"]:
+        if not result["changed"]:
+            return [f"{copy['path']} exists already with the present content of {disk['name']}"]
+        return [f"copied {disk['name']}, compressed ({show_size(copy['bytes'])}) and verified: {copy['path']}"]
     kind = f"{'fixed ' if disk['fixed'] else ''}{disk['type']}"
     if not result["changed"]:
         return [f"{disk['name']} is a {kind} already: {disk['path']}"]

@@ -22,6 +22,7 @@ from portunix_vdisk.steps.convert.exchange import (
 from portunix_vdisk.steps.disk import Disk
 from portunix_vdisk.steps.exclude.overlay import release_image
 from portunix_vdisk.steps.step import Context, Json
+from portunix_vdisk.tasks.compressed_copy import compressed_copy_graph, is_wanted
 from portunix_vdisk.tasks.create_disk import image_type, known_disk
 from portunix_vdisk.tasks.describe import disk_json, show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
@@ -35,6 +36,8 @@ def convert_graph(session: Session, options: Mapping[str, str]) -> Graph:
     disk, wanted = find_disk(session, options["disk"]), image_type(options["to"])
     must_be_ready(disk)
     _check(disk, wanted)
+    if is_wanted(options):
+        return compressed_copy_graph(session, disk, wanted, options["output"])
     final = disk.path if disk.type is wanted else converted_path(disk.path, disk.type, wanted)
     copy = CopyDisk(disk.path, disk.type, convert_partial_of(disk.path, wanted), wanted)
 
@@ -87,6 +90,7 @@ def convert_graph(session: Session, options: Mapping[str, str]) -> Graph:
         result=lambda values: {
             "disk": disk_json(session, known_disk(session, disk.name)),
             "former_path": show_path(disk.path),
+            "copy": None,
             "changed": bool(session.ran),
         },
     )

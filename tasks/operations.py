@@ -149,8 +149,14 @@ OPERATIONS: tuple[Operation, ...] = (
         (
             disk_parameter("name or image file of the disk"),
             Parameter("to", Kind.TEXT, "vhd, vhd-fixed, vhdx, qcow2, img or dmg", required=True, metavar="TYPE"),
+            Parameter("compressed", Kind.FLAG, "a compressed, read-only copy; the disk stays as it is (only dmg)"),
+            Parameter("output", Kind.PATH, "file for the copy, or a folder with a trailing slash", metavar="FILE"),
         ),
-        ("portunix vdisk convert my-dev --to qcow2", "portunix vdisk convert my-dev.qcow2 --to vhd-fixed"),
+        (
+            "portunix vdisk convert my-dev --to qcow2",
+            "portunix vdisk convert my-dev.qcow2 --to vhd-fixed",
+            "portunix vdisk convert my-dev --to dmg --compressed --output my-dev.dmg",
+        ),
     ),
     Operation(
         "clone",

@@ -13,12 +13,15 @@ from portunix_vdisk.platform.errors import Failed
 from portunix_vdisk.platform.linux.block_server import block_server
 from portunix_vdisk.platform.linux.images import ServedImage
 
+_DRIVERS = {ForeignType.UDIF: "dmg"}
+"""What QEMU calls otherwise."""
+
 
 @contextmanager
 def open_foreign(commands: Commands, path: Path, type: ForeignType) -> Iterator[BlockImage]:
     """Open the disk inside; see :meth:`Platform.open_foreign`."""
     name = str(path.absolute()).replace(",", ",,")
-    options = f"driver={type},read-only=on,file.driver=file,file.filename={name}"
+    options = f"driver={_DRIVERS.get(type, type)},read-only=on,file.driver=file,file.filename={name}"
     if type is ForeignType.VMDK:
         # Empty: not the parent that its description may name.
         options += ",backing="

@@ -73,6 +73,7 @@ def container_of(read: Read, length: int, name: str, stated: str = "") -> Contai
     """
     if stated == "img":
         return Container.RAW
+    stated = "udif" if stated == "dmg" else stated
     found = _candidates(read, length)
     if stated:
         fitting = [kind for kind in found if kind == stated or (kind is Container.VHD_FIXED and stated == "vhd")]
@@ -112,8 +113,8 @@ def _candidates(read: Read, length: int) -> list[Container]:
     if end.startswith(b"koly"):
         found.append(Container.UDIF)
     partitioned = start[_SIGNATURE_AT:].startswith(_SIGNATURE) or start[SECTOR:].startswith(_GPT)
-    # A fixed VHD is a raw disk with a footer, and the disk in it may have any beginning.
-    if (partitioned or content_of(read, 0, length)) and set(found) != {Container.VHD_FIXED}:
+    # These may be a raw disk with something behind it, and the disk in it may have any beginning.
+    if (partitioned or content_of(read, 0, length)) and found not in ([Container.VHD_FIXED], [Container.UDIF]):
         found.append(Container.RAW)
     return found
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import AbstractContextManager
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from portunix_vdisk.platform.base import MIB, BlockImage, ForeignType, ImageType, Platform
-from portunix_vdisk.platform.errors import Corrupt, Refused
+from portunix_vdisk.platform.base import MIB, SECTOR, BlockImage, ForeignType, ImageType, Platform
+from portunix_vdisk.platform.errors import Corrupt, Refused, VdiskError
+from portunix_vdisk.steps.foreign.filesystems import Read
+from portunix_vdisk.steps.foreign.udif import ALWAYS_READ, Udif, check_data, read_udif
 from portunix_vdisk.steps.sizes import show_size
 from portunix_vdisk.steps.step import Context, Json
 
@@ -17,11 +21,44 @@ _PIECE: Final = 4 << 20
 _ZEROS: Final = bytes(_PIECE)
 
 
-def opened(platform: Platform, image: Path, kind: ImageType | ForeignType) -> AbstractContextManager[BlockImage]:
-    """The disk inside somebody else's image, for reading."""
-    if isinstance(kind, ForeignType):
-        return platform.open_foreign(image, kind)
-    return platform.open_image(image, kind, writable=False)
+@contextmanager
+def opened(platform: Platform, image: Path, kind: ImageType | ForeignType) -> Iterator[BlockImage]:
+    """The disk inside somebody else's image, for reading. Raises ``Corrupt`` or ``Refused`` where it makes no sense."""
+    if kind is ForeignType.UDIF:
+        with _bytes_of(image) as (read, length):
+            udif = read_udif(read, length)
+        with platform.open_foreign(image, kind) as disk:
+            _must_be_readable(disk, udif)
+            yield disk
+    elif isinstance(kind, ForeignType):
+        with platform.open_foreign(image, kind) as disk:
+            yield disk
+    else:
+        with platform.open_image(image, kind, writable=False) as disk:
+            yield disk
+
+
+def _must_be_readable(disk: BlockImage, udif: Udif) -> None:
+    """Look whether this machine's QEMU knows how the image is compressed: it says so only where it is read."""
+    if disk.size != udif.size:
+        raise Corrupt(f"this UDIF is damaged: QEMU finds {disk.size} bytes in it, its tables {udif.size}")
+    rare = {run.kind: run for run in udif.runs if run.kind not in ALWAYS_READ}
+    for kind, run in rare.items():
+        try:
+            disk.read(run.start * SECTOR, SECTOR)
+        except VdiskError as error:
+            raise Refused(
+                f"the QEMU of this machine cannot read images that are compressed by {kind.name}",
+                state="nothing was changed",
+                hint="dmg2img FILE NEW-FILE.img may; or on a Mac: hdiutil convert FILE -format UDZO -o NEW-FILE",
+            ) from error
+
+
+@contextmanager
+def _bytes_of(image: Path) -> Iterator[tuple[Read, int]]:
+    with image.open("rb") as file:
+        descriptor = file.fileno()
+        yield (lambda offset, length: os.pread(descriptor, length, offset)), os.fstat(descriptor).st_size
 
 
 def rounded(size: int) -> int:
@@ -57,6 +94,10 @@ class CopyForeign:
 
     def run(self, ctx: Context) -> Json:
         """Result: bytes written, and bytes that were there already."""
+        if self.kind is ForeignType.UDIF:
+            # QEMU does not look at it, and runs that are not compressed have no other.
+            with _bytes_of(self.image) as (read, length):
+                check_data(read, read_udif(read, length), lambda done, total: ctx.safe_point())
         written = reused = 0
         digest = hashlib.sha256()
         with opened(ctx.platform, self.image, self.kind) as source:

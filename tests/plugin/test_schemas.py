@@ -64,7 +64,12 @@ RESULTS: dict[str, Any] = {
     },
     "clone": {"disk": DISK, "source": "my-dev", "shared": False, "changed": True},
     "check": {"disk": DISK, "problems": [{"part": "image", "what": "w"}], "repaired": ["r"]},
-    "convert": {"disk": DISK, "former_path": "/d/my-dev.img", "changed": True},
+    "convert": {
+        "disk": DISK,
+        "former_path": "/d/my-dev.img",
+        "copy": {"path": "/d/my-dev.dmg", "bytes": 7000},
+        "changed": True,
+    },
     "export": {
         "disk": "my-dev",
         "output": "/x.zip",
