@@ -121,7 +121,7 @@ def _candidates(read: Read, length: int) -> list[Container]:
 
 def _refuse_part(read: Read, start: bytes) -> None:
     """Refuse a VMDK that is not the whole disk."""
-    _, _, _, capacity, _, offset, length = _VMDK.unpack_from(start)
+    _, _, _, capacity, _, offset, length = _VMDK.unpack_from(start.ljust(_VMDK.size, b"\0"))
     description = read(offset * SECTOR, min(length, _LONGEST_DESCRIPTION) * SECTOR) if offset < 1 << 48 else b""
     if not capacity or length > _LONGEST_DESCRIPTION or b"parentFileNameHint" in description:
         raise Refused(

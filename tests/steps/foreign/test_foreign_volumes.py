@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from portunix_vdisk.platform.errors import Corrupt, NotFound, Refused
@@ -116,6 +116,7 @@ def test_images_are_known_by_their_content(tmp_path: Path, format: str, options:
 
 
 @given(st.binary(max_size=2048))
+@example(b"KDMV")
 def test_any_file_is_something_or_refused(data: bytes) -> None:
     with suppress(Refused):
         assert container_of(reading(data), len(data), "file") in Container
