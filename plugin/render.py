@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
-from portunix_vdisk.plugin import render_archive, render_disks
+from portunix_vdisk.plugin import render_archive, render_disks, render_templates
 from portunix_vdisk.plugin.display import is_terminal
 from portunix_vdisk.plugin.outcome import Problem
 from portunix_vdisk.plugin.text import table
@@ -15,7 +15,9 @@ from portunix_vdisk.tasks.sizes import show_size
 Object = Mapping[str, Any]
 """A result object; its schema is in ``plugin/schemas``."""
 
-ANSWERS = frozenset({"list", "info", "formats", "doctor", "plugin status", "archive list", "verify"})
+ANSWERS = frozenset(
+    {"list", "info", "formats", "doctor", "plugin status", "archive list", "verify", *render_templates.RENDERERS}
+)
 """Operations whose result is what was asked for, so that ``--quiet`` doesn't silence it."""
 
 
@@ -131,7 +133,7 @@ def _mount(result: Object) -> list[str]:
 
 def _unmount(result: Object) -> list[str]:
     if "archive" in result:
-        return _archive_unmount(result)
+        return render_archive.archive_unmount(result)
     name, path = result["disk"]["name"], result["disk"]["path"]
     return [f"{name} is unmounted; {path} can be moved" if result["changed"] else f"{name} was not mounted"]
 
@@ -142,19 +144,6 @@ def _repair(result: Object) -> list[str]:
         return [f"{disk['name']} is in use and nothing is wrong with it; it is checked when it is not mounted"]
     again = f"mounted again at {disk['mount_point']}"
     return [f"{disk['name']} is whole", again if disk["mount_point"] else f"next: portunix vdisk mount {disk['name']}"]
-
-
-def _archive_mount(result: Object) -> list[str]:
-    already = "" if result["changed"] else "already "
-    return [
-        f"{result['archive']} is {already}mounted at {result['mount_point']}, read-only: "
-        f"disk {result['disk']}, {result['size']}, {result['file_system']}, generation {result['generation']}",
-        f"when done: portunix vdisk unmount {result['mount_point']}",
-    ]
-
-
-def _archive_unmount(result: Object) -> list[str]:
-    return [f"{result['archive']} is unmounted" if result["changed"] else f"{result['archive']} was not mounted"]
 
 
 def _sync(result: Object) -> list[str]:
@@ -299,6 +288,7 @@ _RENDERERS: dict[str, Callable[[Object], list[str]]] = {
     "sync": _sync,
     "compact": _compact,
     **render_disks.RENDERERS,
+    **render_templates.RENDERERS,
     "export": _export,
     "import": _import,
     "delete": _delete,
@@ -312,8 +302,8 @@ _RENDERERS: dict[str, Callable[[Object], list[str]]] = {
     "archive rekey": render_archive.archive_rekey,
     "doctor": _doctor,
     "formats": _formats,
-    "archive mount": _archive_mount,
-    "archive unmount": _archive_unmount,
+    "archive mount": render_archive.archive_mount,
+    "archive unmount": render_archive.archive_unmount,
     "plugin status": _plugin_status,
     "plugin stop": _plugin_stop,
 }

@@ -108,5 +108,20 @@ def archive_rekey(result: Object) -> list[str]:
     return [f"{result['archive']} has its new password; copies made before still open with the former one"]
 
 
+def archive_mount(result: Object) -> list[str]:
+    """Where an archive's files are."""
+    already = "" if result["changed"] else "already "
+    return [
+        f"{result['archive']} is {already}mounted at {result['mount_point']}, read-only: "
+        f"disk {result['disk']}, {result['size']}, {result['file_system']}, generation {result['generation']}",
+        f"when done: portunix vdisk unmount {result['mount_point']}",
+    ]
+
+
+def archive_unmount(result: Object) -> list[str]:
+    """That they are no longer there."""
+    return [f"{result['archive']} is unmounted" if result["changed"] else f"{result['archive']} was not mounted"]
+
+
 def _numbers(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))

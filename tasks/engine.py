@@ -21,7 +21,7 @@ from doit.task import Task
 from portunix_vdisk.platform.errors import BadUsage, Failed
 from portunix_vdisk.platform.home import Home
 from portunix_vdisk.steps.step import Json
-from portunix_vdisk.tasks import queries
+from portunix_vdisk.tasks import queries, template_queries
 from portunix_vdisk.tasks.adapter import doit_tasks
 from portunix_vdisk.tasks.archive_merge import merge_graph
 from portunix_vdisk.tasks.archive_mount import archive_mount_graph, archive_unmount_graph, unmount_anything_graph
@@ -73,6 +73,9 @@ QUERIES: dict[str, Callable[[Session, Mapping[str, str]], Json]] = {
     "doctor": queries.doctor,
     "formats": queries.formats,
     "archive list": list_archive,
+    "template list": template_queries.list_templates,
+    "template show": template_queries.show_template,
+    "template validate": template_queries.validate_templates,
 }
 
 

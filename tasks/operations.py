@@ -18,6 +18,7 @@ from portunix_vdisk.tasks.parameters import (
     later,
     slug,
 )
+from portunix_vdisk.tasks.template_operations import TEMPLATE_OPERATIONS
 
 __all__ = [
     "GROUPS",
@@ -31,7 +32,10 @@ __all__ = [
     "slug",
 ]
 
-GROUPS: dict[str, str] = {"archive": "look into archives made by export, and look after them"}
+GROUPS: dict[str, str] = {
+    "archive": "look into archives made by export, and look after them",
+    "template": "look at what new disks can be made of",
+}
 """First words of operations whose names have two, and what the group is for."""
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -284,12 +288,12 @@ OPERATIONS: tuple[Operation, ...] = (
         graph=False,
     ),
     *ARCHIVE_OPERATIONS,
+    *TEMPLATE_OPERATIONS,
 )
 
 LATER_OPERATIONS: dict[str, str] = {
     "install": "templates and tools",
     "uninstall": "templates and tools",
-    "template": "templates and tools",
     "shell": "templates and tools",
     "exec": "templates and tools",
     "snapshot": "snapshots",

@@ -24,7 +24,22 @@ REGISTRY: Registry[Any] = Registry().with_resources(
 
 UUID = "12345678-1234-1234-1234-123456789abc"
 EXPORT = {"output": "/x.zip", "finished_at": "2025-01-01T00:00:00+00:00", "root": "ab" * 32}
+TEMPLATE = {
+    "key": "mine",
+    "name": "Mine",
+    "description": "",
+    "size": "20GB",
+    "size_bytes": 20_000_000_000,
+    "origin": "built-in",
+    "tools": [{"name": "nodejs", "version": "18", "source": ""}],
+    "packages": [{"name": "react", "version": "", "language": "npm"}],
+    "scripts": [{"name": "s", "run": "true", "network": False, "timeout": 600}],
+    "configuration": {"NODE_ENV": "development"},
+}
 RESULTS: dict[str, Any] = {
+    "template list": {"templates": [TEMPLATE]},
+    "template show": {"template": TEMPLATE},
+    "template validate": {"file": "/t.yaml", "templates": [TEMPLATE]},
     "list": {"disks": [DISK]},
     "info": {
         "disk": DISK | {"encrypted": True},
