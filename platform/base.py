@@ -15,6 +15,7 @@ from portunix_vdisk.platform.kinds import FileSystemType as FileSystemType
 from portunix_vdisk.platform.kinds import ForeignType as ForeignType
 from portunix_vdisk.platform.kinds import ImageType as ImageType
 from portunix_vdisk.platform.luks_headers import LuksHeaders
+from portunix_vdisk.platform.sizing import Sizing
 from portunix_vdisk.platform.snapshot_types import Snapshot as Snapshot
 from portunix_vdisk.platform.snapshot_types import SnapshotReader as SnapshotReader
 
@@ -154,6 +155,10 @@ class Platform(Protocol):
         ``start``: the byte of the disk at which it will begin, which some write down.
         """
 
+    @property
+    def sizing(self) -> Sizing:
+        """Making images and filesystems larger or smaller."""
+
     # encryption ---------------------------------------------------------------------------------------
 
     @property
@@ -190,11 +195,14 @@ class Platform(Protocol):
         file under the same ``label`` (at most 64 printable ASCII characters) is kept, and no server is started.
         """
 
-    def attach_overlay(self, overlay: Path, image: Path, type: ImageType, partition: Partition) -> Attachment:
+    def attach_overlay(
+        self, overlay: Path, image: Path, type: ImageType, partition: Partition, *, secret: bytes = b"", header: int = 0
+    ) -> Attachment:
         """Show the partition of an image as a block device that may be written to, while the image stays as it is.
 
         What is written goes into the file ``overlay``; from here on that is what is mounted, trimmed, unmounted and
-        detached. Nobody else may write to the image meanwhile.
+        detached. Nobody else may write to the image meanwhile. Of an encrypted partition, which ``secret`` opens, the
+        plain content behind ``header`` bytes is shown.
         """
 
     def mount(self, image: Path, fs: FileSystemType, mount_point: Path) -> Attachment:

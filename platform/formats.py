@@ -66,7 +66,8 @@ class FileSystemFacts:
     """What a filesystem can.
 
     ``smallest`` and ``largest`` are of the filesystem itself. ``largest_file`` is None where no disk is large enough
-    to matter. ``links`` and ``modes``: symbolic and hard links, owners and permissions survive here, on this host.
+    to matter. ``grows`` and ``shrinks``: there are programs here that do it, and that can be trusted. ``links`` and
+    ``modes``: symbolic and hard links, owners and permissions survive here, on this host.
     ``cased``: it tells capitals from small letters. ``any_name``: names may hold what Windows forbids.
     ``partition_type``: see :data:`LINUX_DATA`. ``unencrypted``: why it is never made in an encrypted partition.
     """
@@ -80,6 +81,8 @@ class FileSystemFacts:
     cased: bool = True
     any_name: bool = True
     largest_file: int | None = None
+    grows: bool = True
+    shrinks: bool = True
     unencrypted: str = ""
 
 
@@ -127,6 +130,8 @@ FILE_SYSTEMS: dict[FileSystemType, FileSystemFacts] = {
         cased=False,
         any_name=False,
         largest_file=4 * GIB - 1,
+        grows=False,
+        shrinks=False,
     ),
     FileSystemType.EXFAT: FileSystemFacts(
         14 * MIB,
@@ -137,6 +142,8 @@ FILE_SYSTEMS: dict[FileSystemType, FileSystemFacts] = {
         modes=False,
         cased=False,
         any_name=False,
+        grows=False,
+        shrinks=False,
     ),
     # What mkfs.xfs and mkfs.btrfs want at least.
     FileSystemType.XFS: FileSystemFacts(
@@ -144,6 +151,7 @@ FILE_SYSTEMS: dict[FileSystemType, FileSystemFacts] = {
         _HOST_FILE,
         frozenset({System.LINUX, System.WSL2}),
         LINUX_DATA,
+        shrinks=False,
         unencrypted="mkfs.xfs relies on zeros that it does not write, and nothing reads as zeros in there",
     ),
     FileSystemType.BTRFS: FileSystemFacts(114 * MIB, _HOST_FILE, frozenset({System.LINUX, System.WSL2}), LINUX_DATA),

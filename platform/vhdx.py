@@ -26,6 +26,7 @@ BLOCK = MIB
 """Bytes of a block in the images that we make."""
 
 _KIB64 = 64 << 10
+_PAGE = 4096
 _HEADERS, _REGION_TABLES = (1 * _KIB64, 2 * _KIB64), (3 * _KIB64, 4 * _KIB64)
 # signature, checksum, sequence number, three GUIDs (the last is the log's), versions of log and format, length and
 # offset of the log
@@ -91,7 +92,7 @@ def inspect(descriptor: int) -> VhdxLayout:
     if not MIB <= block <= _LARGEST_BLOCK or block & (block - 1) or not 0 < size <= LARGEST or size % SECTOR:
         raise Corrupt(f"the metadata of the VHDX makes no sense: {size} bytes in blocks of {block}", hint=_RESTORE)
     layout = VhdxLayout(size, block, sector, header[5] != bytes(16), regions[_BAT])
-    if _entries(layout) * 8 > layout.table[1]:
+    if entries_of(layout) * 8 > layout.table[1]:
         raise Corrupt("the block table of the VHDX is too short for its disk", hint=_RESTORE)
     return layout
 
@@ -104,7 +105,7 @@ def extents(descriptor: int) -> tuple[VhdxLayout, tuple[Extent, ...]]:
     layout = inspect(descriptor)
     length = os.fstat(descriptor).st_size
     table = array("Q")
-    table.frombytes(os.pread(descriptor, _entries(layout) * 8, layout.table[0]))
+    table.frombytes(os.pread(descriptor, entries_of(layout) * 8, layout.table[0]))
     if sys.byteorder == "big":
         table.byteswap()
     ratio = _ratio(layout)
@@ -134,10 +135,39 @@ def _ratio(layout: VhdxLayout) -> int:
     return _SECTORS_PER_BITMAP * layout.sector // layout.block
 
 
-def _entries(layout: VhdxLayout) -> int:
+def entries_of(layout: VhdxLayout) -> int:
     """Entries of the BAT: one a block, and one a bitmap between."""
-    blocks = -(-layout.size // layout.block)
-    return blocks + (blocks - 1) // _ratio(layout)
+    return entry_number(layout, -(-layout.size // layout.block) - 1) + 1
+
+
+def entry_number(layout: VhdxLayout, block: int) -> int:
+    """Which entry of the BAT is that of a block."""
+    return block + block // _ratio(layout)
+
+
+def size_place(descriptor: int) -> int:
+    """Where in the file the size of the disk is written, in eight bytes."""
+    offset, _ = _regions(descriptor, os.fstat(descriptor).st_size)[_METADATA_REGION]
+    table = os.pread(descriptor, _KIB64, offset)
+    items = (_ITEM.unpack_from(table, _METADATA.size + number * _ITEM.size) for number in range(_MOST_ITEMS))
+    return next(offset + int(place) for guid, place, _, _ in items if guid == _DISK_SIZE)
+
+
+def point_to_table(descriptor: int, offset: int, length: int) -> None:
+    """From now on the BAT is there. QEMU looks at the first copy of the region table alone, so that comes last."""
+    for place in reversed(_REGION_TABLES):
+        data = bytearray(os.pread(descriptor, _KIB64, place))
+        if _valid(bytes(data), b"regi", _KIB64):
+            for number in range(_REGIONS.unpack_from(data)[2]):
+                at = _REGIONS.size + number * _REGION.size
+                guid, _, _, required = _REGION.unpack_from(data, at)
+                if guid == _BAT:
+                    _REGION.pack_into(data, at, guid, offset, length, required)
+            data[4:8] = bytes(4)
+            data[4:8] = (crc32c(0xFFFFFFFF, bytes(data)) ^ 0xFFFFFFFF).to_bytes(4, "little")
+            # All that changes lies in one page, so that nobody who is killed here leaves half of it.
+            os.pwrite(descriptor, data[:_PAGE], place)
+            os.fsync(descriptor)
 
 
 def _newest_header(descriptor: int) -> tuple[int | bytes, ...] | None:

@@ -23,6 +23,17 @@ def convert(result: Object) -> list[str]:
     return [f"converted {disk['name']}: it is a {kind} now, verified, {disk['path']}"]
 
 
+def resize(result: Object) -> list[str]:
+    """The lines of ``resize``."""
+    disk = result["disk"]
+    if not result["changed"]:
+        return [f"{disk['name']} has {disk['size']} already"]
+    before, now = result["former_size_bytes"], disk["size_bytes"]
+    if before == now:  # an interrupted run had come further than it could say
+        return [f"{disk['name']} has {disk['size']} now"]
+    return [f"{disk['name']} is {'larger' if now > before else 'smaller'}: {disk['size']}, {show_size(before)} before"]
+
+
 def clone(result: Object) -> list[str]:
     """The lines of ``clone``."""
     disk = result["disk"]
@@ -44,4 +55,4 @@ def check(result: Object) -> list[str]:
     return [*done, *(problems or [f"{result['disk']['name']}: nothing is wrong"])]
 
 
-RENDERERS = {"convert": convert, "clone": clone, "check": check}
+RENDERERS = {"convert": convert, "resize": resize, "clone": clone, "check": check}

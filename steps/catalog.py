@@ -131,6 +131,18 @@ class Catalog:
         """The partition turned out to be encrypted. Raises ``NotFound``."""
         self._update(uuid, "encrypted = ?", "1")
 
+    def set_size(self, uuid: str, size: int) -> None:
+        """The disk has so many bytes now. Raises ``NotFound``."""
+        self._update(uuid, "size = ?", str(size))
+
+    def set_partition(self, uuid: str, partition: Partition) -> None:
+        """The partition lies there now. Raises ``NotFound``."""
+        with self._database.transaction() as database:
+            row = (partition.start, partition.length, uuid)
+            words = "UPDATE disks SET partition_start = ?, partition_length = ? WHERE uuid = ?"
+            if not database.execute(words, row).rowcount:
+                raise _unknown(uuid)
+
     def set_image(self, uuid: str, path: Path, type: ImageType, imported_identity: FileIdentity | None) -> None:
         """From now on this file, of this type, is the image of a disk that is ready.
 

@@ -41,6 +41,7 @@ from portunix_vdisk.tasks.mount_disk import mount_graph
 from portunix_vdisk.tasks.operations import SECRET_KINDS, Operation, operation
 from portunix_vdisk.tasks.passwords import check_secrets
 from portunix_vdisk.tasks.repair_disk import repair_graph
+from portunix_vdisk.tasks.resize_disk import resize_graph
 from portunix_vdisk.tasks.session import Listener, Session
 from portunix_vdisk.tasks.sync_folder import sync_graph
 
@@ -53,6 +54,7 @@ GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "compact": compact_graph,
     "convert": convert_graph,
     "check": check_graph,
+    "resize": resize_graph,
     "clone": clone_graph,
     "export": export_graph,
     "import": import_any_graph,

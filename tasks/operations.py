@@ -163,6 +163,16 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
     ),
     Operation(
+        "resize",
+        "make a disk larger or smaller: image, partition and filesystem; asks before it makes one smaller",
+        (
+            disk_parameter("name or image file of the disk"),
+            Parameter("size", Kind.SIZE, "what it becomes, for example 40GB", required=True, metavar="SIZE"),
+            *PASSWORD,
+        ),
+        ("portunix vdisk resize my-dev --size 40GB", "portunix vdisk resize my-dev --size 10GB --yes"),
+    ),
+    Operation(
         "clone",
         "make another disk with the same content; at once where the host's filesystem can share blocks",
         (
@@ -298,7 +308,6 @@ LATER_OPERATIONS: dict[str, str] = {
     "exec": "templates and tools",
     "snapshot": "snapshots",
     "restore": "snapshots",
-    "resize": "more image types",
 }
 """Operations that are specified but not built yet, and the feature that brings each."""
 

@@ -9,6 +9,7 @@ from portunix_vdisk.platform.base import Attachment
 from portunix_vdisk.platform.errors import NotFound, Refused
 from portunix_vdisk.steps.disk import CLONE, Disk, DiskState
 from portunix_vdisk.steps.names import nearest
+from portunix_vdisk.steps.resize.filesystem import changes_of
 from portunix_vdisk.tasks.session import Session
 
 
@@ -103,6 +104,12 @@ def must_be_ready(disk: Disk) -> None:
             f"the image of {disk.name} has vanished: {disk.path}",
             state="the disk is still in the catalog",
             hint=f"bring the file back, or portunix vdisk delete {disk.name} to forget it",
+        )
+    if changes_of(disk.path).exists():
+        raise Refused(
+            f"{disk.name} was being resized when that was interrupted, and its filesystem may be half written",
+            state="nothing is lost: the rest of it lies beside the image",
+            hint=f"run the same command again to finish it: portunix vdisk resize {disk.name} --size …",
         )
 
 

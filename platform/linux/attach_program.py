@@ -27,6 +27,7 @@ from portunix_vdisk.platform.base import (
 )
 from portunix_vdisk.platform.commands import SYSTEM_FOLDERS, Commands
 from portunix_vdisk.platform.errors import BadUsage, ExitCode, Failed, Missing, VdiskError
+from portunix_vdisk.platform.linux import filesystem_size
 from portunix_vdisk.platform.linux.checking import check_filesystem
 from portunix_vdisk.platform.linux.mount_point import Caller
 from portunix_vdisk.platform.linux.mounting import Mounting
@@ -87,6 +88,8 @@ def parser() -> argparse.ArgumentParser:
         "drop-snapshot": "take that away again",
         "check": "look for damage in the filesystem of an image, without changing it",
         "repair": "clear away what a crash left and check image and filesystem",
+        "smallest": "tell how small the filesystem of an attached image can be",
+        "resize": "make the filesystem of an attached image larger or smaller",
     }
     for verb, help in explained.items():
         added = verbs.add_parser(verb, help=help, description=help, allow_abbrev=False)
@@ -112,7 +115,9 @@ def parser() -> argparse.ArgumentParser:
             added.add_argument(
                 "--room", required=True, type=Path, action="append", help="absolute path of a folder with free space"
             )
-        if verb in ("mount", "repair", "check"):
+        if verb == "resize":
+            added.add_argument("--size", required=True, type=_number, help="bytes that the filesystem may have")
+        if verb in ("mount", "repair", "check", "smallest", "resize"):
             added.add_argument("--fs", required=True, type=FileSystemType, help="ext4, ntfs, fat32 …")
         if verb == "mount":
             added.add_argument("--mount-point", required=True, type=Path, help="absolute path of the folder")
@@ -162,6 +167,10 @@ def perform(mounting: Mounting, options: argparse.Namespace) -> dict[str, object
             return plain_snapshot(take_snapshot(mounting, image, options.room))
         case "drop-snapshot":
             drop_snapshot(mounting, image)
+        case "smallest":
+            return {"bytes": filesystem_size.smallest(mounting, image, options.fs)}
+        case "resize":
+            filesystem_size.resize(mounting, image, options.fs, options.size)
         case "check":
             partition = Partition(options.start, options.length)
             return {"lines": check_filesystem(mounting, image, options.type, partition, options.fs, _secret(options))}

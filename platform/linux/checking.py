@@ -10,7 +10,7 @@ from portunix_vdisk.platform.commands import display
 from portunix_vdisk.platform.errors import Refused
 from portunix_vdisk.platform.linux.mounting import Mounting
 
-_CHECKS: Final = {
+CHECKS: Final = {
     FileSystemType.EXT4: ("e2fsck", "-f", "-n"),
     FileSystemType.NTFS: ("ntfsfix", "-n"),
     FileSystemType.FAT32: ("fsck.vfat", "-n"),
@@ -18,6 +18,7 @@ _CHECKS: Final = {
     FileSystemType.XFS: ("xfs_repair", "-n"),
     FileSystemType.BTRFS: ("btrfs", "check", "--readonly"),
 }
+"""What looks at a filesystem without changing it, and ends with 0 where it is sound."""
 _UNCLEAN: Final = ("skipping journal recovery", "valuable metadata changes in a log", "dirty bit is set")
 _MOST: Final = 20
 
@@ -31,7 +32,7 @@ def check_filesystem(
     """
     attached = mounting.attach(AttachRequest(image, type, partition, read_only=True, secret=secret))
     try:
-        program, *options = _CHECKS[fs]
+        program, *options = CHECKS[fs]
         output = mounting.commands.run(program, *options, attached.device, accept=range(256))
     finally:
         mounting.detach(image)

@@ -33,6 +33,7 @@ from portunix_vdisk.platform.linux import (
     images,
     luks,
     overlays,
+    sizing,
     snapshot_reader,
     snapshots,
     state,
@@ -60,6 +61,7 @@ class LinuxPlatform(ThisHost):
         super().__init__(Commands(), ask)
         self.luks = luks.Headers(self._commands)
         self._root = Mounting(Caller(calling_owner(), restricted=False), self._commands)
+        self.sizing = sizing.Sizes(self._commands, self._root, self.attachment, self._verb)
         person = Caller(calling_owner(), restricted=True)
         self._rootless = Rootless(person, self._commands, Home.of_caller().run / "rootless")
 
@@ -182,10 +184,14 @@ class LinuxPlatform(ThisHost):
             place = (f"--socket={socket}", f"--label={label}", *_place(partition))
             return attachment_of(self._verb("attach-served", image, *place))
 
-    def attach_overlay(self, overlay: Path, image: Path, type: ImageType, partition: Partition) -> Attachment:
+    def attach_overlay(
+        self, overlay: Path, image: Path, type: ImageType, partition: Partition, *, secret: bytes = b"", header: int = 0
+    ) -> Attachment:
         """See :class:`Platform`."""
-        overlay = overlay.absolute()
-        with overlays.served(self._commands, overlay, image.absolute(), type) as socket:
+        overlay, inside = overlay.absolute(), partition if secret else None
+        with overlays.served(self._commands, overlay, image.absolute(), type, inside, secret) as socket:
+            if inside is not None:
+                partition = Partition(0, inside.length - header)
             if os.geteuid() == 0:
                 return _reported(lambda: self._root.attach_served(overlay, socket, partition, writable=True))
             words = (f"--socket={socket}", "--writable", *_place(partition))

@@ -18,14 +18,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from portunix_vdisk.platform.base import Extent, ImageType, OverlayMap
+from portunix_vdisk.platform.base import Extent, ImageType, OverlayMap, Partition
 from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import Corrupt, Failed, ToolFailed
 from portunix_vdisk.platform.linux.block_server import same_rights
 from portunix_vdisk.platform.linux.containers import driver_of
+from portunix_vdisk.platform.linux.secret_pipe import secret_pipe
 from portunix_vdisk.platform.linux.storage_daemon import explained
 
 _HEADER = struct.Struct(">4sI64xQ")
@@ -48,25 +49,44 @@ def make_overlay(commands: Commands, overlay: Path, size: int) -> None:
 
 
 @contextmanager
-def served(commands: Commands, overlay: Path, image: Path, type: ImageType) -> Iterator[Path]:
+def served(
+    commands: Commands,
+    overlay: Path,
+    image: Path,
+    type: ImageType,
+    encrypted: Partition | None = None,
+    secret: bytes = b"",
+) -> Iterator[Path]:
     """Serve the disk of ``image`` with the changes of ``overlay`` to one client; gives the socket.
 
+    ``encrypted``: serve the plain content of that partition of it instead, which ``secret`` opens.
     The server ends with its client, and with this process: nobody is left waiting for a client if we are killed.
     Raises ``Refused`` where another program writes to the image, ``Corrupt``, ``Missing``.
     """
+    below = "file.file." if encrypted else ""
     disk = (
-        f"driver=qcow2,file.driver=file,file.filename={_quoted(overlay)},"
-        f"backing.driver={driver_of(type)},backing.read-only=on,"
-        f"backing.file.driver=file,backing.file.filename={_quoted(image)}"
+        f"{below}driver=qcow2,{below}file.driver=file,{below}file.filename={_quoted(overlay)},"
+        f"{below}backing.driver={driver_of(type)},{below}backing.read-only=on,"
+        f"{below}backing.file.driver=file,{below}backing.file.filename={_quoted(image)}"
     )
+    if encrypted:
+        place = f"file.offset={encrypted.start},file.size={encrypted.length}"
+        disk = f"driver=luks,key-secret=key,file.driver=raw,{place},{disk}"
     folder = Path(tempfile.mkdtemp(prefix="portunix-vdisk-"))
     socket, ready = folder / "nbd", folder / "pid"
     # cache=unsafe: nothing of an overlay has to survive a power cut.
     options = ("--cache=unsafe", "--discard=unmap", "--shared=1", f"--socket={socket}", f"--pid-file={ready}")
     try:
-        server = _Server(commands, (commands.need("qemu-nbd"), *options, "--image-opts", disk))
+        with secret_pipe(secret) if encrypted else nullcontext() as key:
+            unlocking = () if key is None else (f"--object=secret,id=key,file=/dev/fd/{key}",)
+            words = (commands.need("qemu-nbd"), *unlocking, *options, "--image-opts", disk)
+            server = _Server(commands, words, () if key is None else (key,))
+            try:
+                server.wait_for(ready)
+            except BaseException:
+                server.stop()
+                raise
         try:
-            server.wait_for(ready)
             yield socket
         except BaseException:
             server.stop()
@@ -78,9 +98,10 @@ def served(commands: Commands, overlay: Path, image: Path, type: ImageType) -> I
 class _Server:
     """A qemu-nbd that dies with us: the kernel's signal is tied to the thread that started it, so it has its own."""
 
-    def __init__(self, commands: Commands, words: tuple[str, ...]) -> None:
+    def __init__(self, commands: Commands, words: tuple[str, ...], inherited: tuple[int, ...]) -> None:
         self._commands = commands
         self._words = words
+        self._inherited = inherited
         self._process: subprocess.Popen[bytes] | None = None
         self._failure: BaseException | None = None
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the thread
@@ -96,7 +117,9 @@ class _Server:
         with self._output as output:
             try:
                 bound = ("setpriv", "--pdeathsig=KILL", *same_rights(), "sh", "-c", _IF_WE_LIVE, "sh", str(os.getpid()))
-                self._process = self._commands.start(*bound, *self._words, stdin=subprocess.DEVNULL, stderr=output)
+                self._process = self._commands.start(
+                    *bound, *self._words, stdin=subprocess.DEVNULL, stderr=output, pass_fds=self._inherited
+                )
             except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for us
                 self._failure = error
                 return

@@ -85,6 +85,7 @@ RESULTS: dict[str, Any] = {
         "copy": {"path": "/d/my-dev.dmg", "bytes": 7000},
         "changed": True,
     },
+    "resize": {"disk": DISK, "former_size_bytes": 1 << 30, "changed": True},
     "export": {
         "disk": "my-dev",
         "output": "/x.zip",

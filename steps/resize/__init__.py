@@ -1,0 +1,1 @@
+"""Making a disk larger or smaller: its filesystem, its partition table, its image."""
