@@ -45,7 +45,8 @@ class Attachment:
     ``image``, for one attached with :meth:`Platform.attach_served`, whether it still lives or not; otherwise None.
     ``live``: what is written goes through a process that can keep the present content readable meanwhile.
     ``label``: which of several states of a file's disk is shown, see :meth:`Platform.attach_served`.
-    ``rootless``: programs of the person show it, and ``device`` is a file.
+    ``rootless``: programs of the person show it, and ``device`` is a file. ``mapped``: what the disk's owner owns is
+    shown as the caller's. ``not_yours``: why it is not, where :meth:`Platform.mount` was to do that and could not.
     """
 
     image: Path
@@ -59,3 +60,5 @@ class Attachment:
     live: bool = False
     label: str = ""
     rootless: bool = False
+    mapped: bool = False
+    not_yours: str = ""

@@ -205,8 +205,12 @@ class Platform(Protocol):
         plain content behind ``header`` bytes is shown.
         """
 
-    def mount(self, image: Path, fs: FileSystemType, mount_point: Path) -> Attachment:
-        """Mount an attached image; a missing mount point is created and remembered as ours."""
+    def mount(self, image: Path, fs: FileSystemType, mount_point: Path, *, owner: Owner | None = None) -> Attachment:
+        """Mount an attached image; a missing mount point is created and remembered as ours.
+
+        ``owner``: who owns the disk by the numbers on it. Where that is another than the caller, what is theirs is
+        shown as the caller's, and stays theirs on the disk.
+        """
 
     def unmount(self, image: Path) -> None:
         """Unmount, if mounted; ``Refused`` when busy. Removes a mount point that :meth:`mount` made."""

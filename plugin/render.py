@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
-from portunix_vdisk.plugin import render_archive, render_disks, render_templates
+from portunix_vdisk.plugin import render_archive, render_disks, render_keys, render_templates
 from portunix_vdisk.plugin.display import is_terminal
 from portunix_vdisk.plugin.outcome import Problem
 from portunix_vdisk.plugin.text import table
@@ -77,29 +77,12 @@ def _info(result: Object) -> list[str]:
         ("state", _state(disk)),
         *([("next", f"stop what uses it; portunix vdisk repair {disk['name']}")] if disk["problem"] else []),
         ("created", disk["created_at"]),
+        ("owner", render_disks.owner(disk)),
         ("uuid", disk["uuid"]),
-        *([("encryption", _encryption(result["encryption"]))] if result["encryption"] else []),
+        *([("encryption", render_keys.encryption(result["encryption"]))] if result["encryption"] else []),
         *(("export", f"{one['output']}, finished {one['finished_at']}") for one in result["exports"]),
     ]
     return _pairs(pairs)
-
-
-def _encryption(found: Object) -> str:
-    slots = ", ".join(map(str, found["slots"]))
-    return f"{found['format']}, {found['cipher']}, {found['key_bits']} bits, {found['hash']}; key slots in use: {slots}"
-
-
-def _passwd(result: Object) -> list[str]:
-    done = {"replace": "has another password", "add": "has one more password", "remove": "has one password less"}
-    count = len(result["slots"])
-    return [f"{result['disk']} {done[result['change']]}; {count} {'opens' if count == 1 else 'open'} it now"]
-
-
-def _luks_backup(result: Object) -> list[str]:
-    return [
-        f"the header of {result['disk']} is in {result['output']}, {show_size(result['bytes'])}",
-        "whoever has it can open the disk with the passwords of today, also after they were changed: keep it safe",
-    ]
 
 
 def _pairs(pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -297,8 +280,7 @@ _RENDERERS: dict[str, Callable[[Object], list[str]]] = {
     "archive prune": render_archive.archive_prune,
     "archive merge": render_archive.archive_merge,
     "archive repair": render_archive.archive_repair,
-    "passwd": _passwd,
-    "luks-backup": _luks_backup,
+    **render_keys.RENDERERS,
     "archive rekey": render_archive.archive_rekey,
     "doctor": _doctor,
     "formats": _formats,

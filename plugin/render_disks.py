@@ -1,4 +1,4 @@
-"""Results of operations that make another image of a disk, as text for people."""
+"""Disks, and results of operations that make another image of one, as text for people."""
 
 from __future__ import annotations
 
@@ -53,6 +53,12 @@ def check(result: Object) -> list[str]:
     problems = [f"{problem['part']}: {problem['what']}" for problem in result["problems"]]
     done = [f"repaired: {line}" for line in result["repaired"]]
     return [*done, *(problems or [f"{result['disk']['name']}: nothing is wrong"])]
+
+
+def owner(disk: Object) -> str:
+    """Whose disk it is."""
+    numbers = f"user {disk['owner']['uid']}, group {disk['owner']['gid']}"
+    return numbers + (", whose files are shown as yours" if disk["shown_as_yours"] else "")
 
 
 RENDERERS = {"convert": convert, "resize": resize, "clone": clone, "check": check}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from portunix_vdisk.platform.base import AttachRequest, FileSystemType, ImageType, Partition
+from portunix_vdisk.platform.base import AttachRequest, FileSystemType, ImageType, Owner, Partition
 from portunix_vdisk.steps.step import Context, Json
 
 
@@ -47,15 +47,19 @@ class MountImage:
     image: Path
     file_system: FileSystemType
     mount_point: Path
+    owner: Owner | None = None
+    """Whose files on it are shown as the caller's."""
 
     def run(self, ctx: Context) -> Json:
         """Result: the device. Raises ``Refused``, ``Missing``, ``ToolFailed``."""
-        held = ctx.platform.mount(self.image, self.file_system, self.mount_point)
+        held = ctx.platform.mount(self.image, self.file_system, self.mount_point, owner=self.owner)
         if held.rootless:
             ctx.info(
                 "mounted without root: files on it are yours and only you see them; it is slower than with root, "
                 "cannot be exported while mounted, and nothing is trimmed"
             )
+        if held.not_yours and self.owner is not None:
+            ctx.warn(f"the disk belongs to user {self.owner.uid}, and not to you: {held.not_yours}")
         return {"device": held.device}
 
 

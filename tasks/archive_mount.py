@@ -79,7 +79,8 @@ def archive_mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
         if wanted is None:
             session.home.mounts.mkdir(parents=True, exist_ok=True)
         try:
-            return MountImage(archive, file_system, wanted or (session.home.mounts / archive.name).resolve()).run(ctx)
+            place = wanted or (session.home.mounts / archive.name).resolve()
+            return MountImage(archive, file_system, place, disk.owner).run(ctx)
         except VdiskError as error:
             with suppress(VdiskError):
                 DetachImage(archive).run(ctx)

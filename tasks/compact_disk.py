@@ -138,7 +138,7 @@ class _Compacting:
         fs = disk.file_system if held.rootless else None
         how = (held.read_only, held.live, self.task.secret, fs, held.rootless)
         AttachImage(AttachRequest(disk.path, disk.type, disk.partition, *how)).run(ctx)
-        return MountImage(disk.path, disk.file_system, held.mount_point).run(ctx)
+        return MountImage(disk.path, disk.file_system, held.mount_point, disk.owner).run(ctx)
 
     def _unlock(self, ctx: Context) -> None:
         """Get the password of an encrypted disk. Raises ``WrongPassword``, and ``Refused`` if nobody can be asked."""

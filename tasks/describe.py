@@ -47,5 +47,7 @@ def disk_json(session: Session, disk: Disk) -> dict[str, Json]:
         "device": held.device if held else None,
         "read_only": held.read_only if held else False,
         "rootless": held.rootless if held else False,
+        "owner": {"uid": disk.owner.uid, "gid": disk.owner.gid},
+        "shown_as_yours": held.mapped if held else False,
         "problem": held.problem if held else "",
     }

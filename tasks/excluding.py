@@ -48,9 +48,8 @@ class Excluding:
         self._session = session
         self._disk, self._image = disk, disk.path
         places = (session.home.run, Path(tempfile.gettempdir()), Path("/var/tmp"), disk.path.parent)
-        self._subject = Subject(
-            disk.path, disk.type, disk.size, disk.partition, disk.file_system, tuple(dict.fromkeys(places))
-        )
+        what = (disk.path, disk.type, disk.size, disk.partition, disk.file_system)
+        self._subject = Subject(*what, tuple(dict.fromkeys(places)), disk.owner)
         self._cleaned: Cleaned | None = None
         self._left_out: LeftOut | None = None
         self.view = view_of(self._rules.digest)

@@ -13,7 +13,6 @@ from typing import Final
 from portunix_vdisk.platform.base import FileSystemType, ImageType
 from portunix_vdisk.platform.errors import BadUsage, Corrupt, Failed, Incomplete, Refused, WrongPassword
 from portunix_vdisk.platform.formats import TYPES
-from portunix_vdisk.platform.home import calling_owner
 from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.archive.documents import DiskFacts
 from portunix_vdisk.steps.archive.imports import Import, close_imports
@@ -290,7 +289,7 @@ def _plan(
         state=DiskState.IMPORTING,
         created_at=facts.created_at,
         partition=facts.partition,
-        owner=calling_owner(),
+        owner=facts.owner,
         archive_uuid=archive_uuid,
         archive_root=root,
         archive_path=archive,

@@ -67,7 +67,7 @@ def mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
             _must_agree(disk, held, wanted, read_only, live, rootless)
         if wanted is None:
             session.home.mounts.mkdir(parents=True, exist_ok=True)
-        return MountImage(disk.path, disk.file_system, place()).run(ctx)
+        return MountImage(disk.path, disk.file_system, place(), disk.owner).run(ctx)
 
     return Graph(
         operation="mount",

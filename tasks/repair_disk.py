@@ -58,7 +58,7 @@ class _Repairing:
         live = before.live and not before.rootless
         how = (before.read_only, live, secret, disk.file_system, before.rootless)
         AttachImage(AttachRequest(disk.path, disk.type, disk.partition, *how)).run(ctx)
-        return MountImage(disk.path, disk.file_system, before.mount_point).run(ctx)
+        return MountImage(disk.path, disk.file_system, before.mount_point, disk.owner).run(ctx)
 
     def _secret(self, ctx: Context) -> bytes:
         disk = self.disk

@@ -29,6 +29,7 @@ from portunix_vdisk.platform.commands import SYSTEM_FOLDERS, Commands
 from portunix_vdisk.platform.errors import BadUsage, ExitCode, Failed, Missing, VdiskError
 from portunix_vdisk.platform.linux import filesystem_size
 from portunix_vdisk.platform.linux.checking import check_filesystem
+from portunix_vdisk.platform.linux.id_maps import HIGHEST_ID
 from portunix_vdisk.platform.linux.mount_point import Caller
 from portunix_vdisk.platform.linux.mounting import Mounting
 from portunix_vdisk.platform.linux.repair import repair
@@ -36,7 +37,6 @@ from portunix_vdisk.platform.linux.snapshots import drop_snapshot, take_snapshot
 from portunix_vdisk.platform.memory import keep_memory_private
 from portunix_vdisk.platform.reports import report_of
 
-_HIGHEST_ID = 2**32 - 2
 _HIGHEST_OFFSET = 2**62
 _LONGEST_SECRET = 4096
 
@@ -64,7 +64,7 @@ def _owner(text: str) -> Owner:
     if not re.fullmatch(r"[0-9]{1,10}:[0-9]{1,10}", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"{text!r} is not UID:GID")
     uid, gid = map(int, text.split(":"))
-    if max(uid, gid) > _HIGHEST_ID:
+    if max(uid, gid) > HIGHEST_ID:
         raise argparse.ArgumentTypeError(f"{text!r} is not UID:GID")
     return Owner(uid, gid)
 
@@ -121,6 +121,8 @@ def parser() -> argparse.ArgumentParser:
             added.add_argument("--fs", required=True, type=FileSystemType, help="ext4, ntfs, fat32 …")
         if verb == "mount":
             added.add_argument("--mount-point", required=True, type=Path, help="absolute path of the folder")
+            owned = "whose files on the disk are to be shown as the caller's; not root's"
+            added.add_argument("--disk-owner", type=_owner, metavar="UID:GID", help=owned)
     return program
 
 
@@ -156,7 +158,7 @@ def perform(mounting: Mounting, options: argparse.Namespace) -> dict[str, object
             how = {"writable": options.writable, "label": options.label}
             return plain(mounting.attach_served(image, options.socket, partition, **how))
         case "mount":
-            return plain(mounting.mount(image, options.fs, options.mount_point))
+            return plain(mounting.mount(image, options.fs, options.mount_point, options.disk_owner))
         case "unmount":
             mounting.unmount(image)
         case "detach":
@@ -205,6 +207,7 @@ def plain(found: Attachment) -> dict[str, object]:
         "server_pid": found.server_pid,
         "label": found.label,
         "live": found.live,
+        "mapped": found.mapped,
     }
 
 

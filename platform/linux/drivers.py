@@ -20,8 +20,9 @@ from pathlib import Path
 
 from portunix_vdisk.platform.base import FileSystemType, Owner
 from portunix_vdisk.platform.commands import Commands, display
-from portunix_vdisk.platform.errors import Corrupt, Failed, ToolFailed
-from portunix_vdisk.platform.linux import mounts
+from portunix_vdisk.platform.errors import Corrupt, Failed, Missing, ToolFailed
+from portunix_vdisk.platform.linux import mounts, new_mount
+from portunix_vdisk.platform.linux.id_maps import IdMap, namespace
 
 PATIENCE = 60.0
 """Seconds that a FUSE program has to write out what it holds and end."""
@@ -81,7 +82,10 @@ _PROGRAMS: Mapping[FileSystemType, Program] = {
 
 @dataclass(frozen=True, slots=True)
 class Showing:
-    """What is to be mounted, and how. ``place`` is the open folder where; ``served`` comes from an archive."""
+    """What is to be mounted, and how. ``place`` is the open folder where; ``served`` comes from an archive.
+
+    ``owners``: who is shown as whom, where that can be done.
+    """
 
     device: str
     fs: FileSystemType
@@ -90,6 +94,7 @@ class Showing:
     owner: Owner
     served: bool = False
     still: bool = False
+    owners: IdMap | None = None
 
 
 def show(commands: Commands, showing: Showing, private: Path) -> None:
@@ -104,7 +109,7 @@ def show(commands: Commands, showing: Showing, private: Path) -> None:
         _by_program(commands, program, showing, private)
         return
     try:
-        _by_kernel(showing)
+        _by_kernel(commands, showing)
     except OSError as error:
         if error.errno != errno.ENODEV or program is None:
             raise
@@ -152,18 +157,32 @@ def wait_for_driver(device: str) -> None:
         ) from error
 
 
-def _by_kernel(showing: Showing) -> None:
+def _by_kernel(commands: Commands, showing: Showing) -> None:
     kind, options = _KERNEL[showing.fs]
     if showing.served:
         options = _SERVED.get(showing.fs, options)
     if showing.fs in _OWNED:
         options += f",uid={showing.owner.uid},gid={showing.owner.gid},fmask=0022,dmask=0022"
+    elif showing.owners is not None and _with_owners(commands, showing, kind, options, showing.owners):
+        _give_top(showing)
+        return
     flags = mounts.MS_NOSUID | mounts.MS_NODEV | (mounts.MS_RDONLY if showing.read_only else 0)
     # By descriptor: nobody can put a symbolic link in the way after the folder was checked.
     target = f"/proc/self/fd/{showing.place}"
     # Reading an overlay's folders must not make it another disk than the image.
     mounts.mount(showing.device, target, kind, flags | (mounts.MS_NOATIME if showing.still else 0), options)
     _give_top(showing)
+
+
+def _with_owners(commands: Commands, showing: Showing, kind: str, options: str, owners: IdMap) -> bool:
+    """Mount it with a table of owners; False where this machine cannot, and nothing is mounted."""
+    how = {"read_only": showing.read_only, "still": showing.still}
+    try:
+        with namespace(commands, owners) as users:
+            new_mount.mount(showing.device, showing.place, kind, options, **how, users=users)
+    except (new_mount.CannotMap, Missing):
+        return False
+    return True
 
 
 def _by_program(commands: Commands, program: Program, showing: Showing, private: Path) -> None:

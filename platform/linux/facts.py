@@ -69,6 +69,7 @@ class Facts:
             live=self.state.live and not self.state.rootless,
             label=self.state.label,
             rootless=self.state.rootless,
+            mapped=bool(self.mounts) and self.mounts[-1].mapped,
         )
 
     @property

@@ -39,6 +39,7 @@ from portunix_vdisk.platform.linux import (
     state,
 )
 from portunix_vdisk.platform.linux.checking import check_filesystem
+from portunix_vdisk.platform.linux.id_maps import id_map, why_not_shown
 from portunix_vdisk.platform.linux.mount_point import Caller
 from portunix_vdisk.platform.linux.mounting import Mounting
 from portunix_vdisk.platform.linux.privilege import attachment_of, snapshot_of
@@ -197,14 +198,19 @@ class LinuxPlatform(ThisHost):
             words = (f"--socket={socket}", "--writable", *_place(partition))
             return attachment_of(self._verb("attach-served", overlay, *words))
 
-    def mount(self, image: Path, fs: FileSystemType, mount_point: Path) -> Attachment:
+    def mount(self, image: Path, fs: FileSystemType, mount_point: Path, *, owner: Owner | None = None) -> Attachment:
         """See :class:`Platform`."""
         image, mount_point = image.absolute(), mount_point.absolute()
         if self._rootless.has(image):
-            return _reported(lambda: self._rootless.mount(image, fs, mount_point))
-        if os.geteuid() == 0:
-            return _reported(lambda: self._root.mount(image, fs, mount_point))
-        return attachment_of(self._verb("mount", image, f"--fs={fs}", f"--mount-point={mount_point}"))
+            held = _reported(lambda: self._rootless.mount(image, fs, mount_point))
+        elif os.geteuid() == 0:
+            held = _reported(lambda: self._root.mount(image, fs, mount_point, owner))
+        else:
+            words = [f"--fs={fs}", f"--mount-point={mount_point}"]
+            if owner is not None and id_map(owner, calling_owner()) is not None:
+                words.append(f"--disk-owner={owner.uid}:{owner.gid}")
+            held = attachment_of(self._verb("mount", image, *words))
+        return held if owner is None else replace(held, not_yours=why_not_shown(held, fs, owner, calling_owner()))
 
     def unmount(self, image: Path) -> None:
         """See :class:`Platform`."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from portunix_vdisk.platform.base import Attachment, FileSystemType, ImageType
+from portunix_vdisk.platform.base import Attachment, FileSystemType, ImageType, Owner
 from portunix_vdisk.platform.commands import display
 from portunix_vdisk.platform.errors import Corrupt, Failed, Missing, Refused
 from portunix_vdisk.platform.formats import TYPES
@@ -17,6 +17,7 @@ from portunix_vdisk.platform.linux.attaching import Attaching
 from portunix_vdisk.platform.linux.drivers import Showing, checker_of, leave, show, wait_for_driver
 from portunix_vdisk.platform.linux.facts import Facts, observe
 from portunix_vdisk.platform.linux.freezing import thaw_left
+from portunix_vdisk.platform.linux.id_maps import IdMap, id_map
 from portunix_vdisk.platform.linux.mount_point import mount_point_of, open_mount_point
 from portunix_vdisk.platform.linux.processes import users_of
 from portunix_vdisk.platform.linux.state import OVERLAY, SERVED, State
@@ -29,7 +30,7 @@ _BRIEFLY, _STEP = 1.0, 0.01
 class Mounting(Attaching):
     """Attaching and mounting, for one caller."""
 
-    def mount(self, image: Path, fs: FileSystemType, point: Path) -> Attachment:
+    def mount(self, image: Path, fs: FileSystemType, point: Path, owner: Owner | None = None) -> Attachment:
         """Mount an attached image; see :meth:`Platform.mount`."""
         facts = self.allowed(image)
         if facts is None:
@@ -58,6 +59,7 @@ class Mounting(Attaching):
                         self.caller.owner,
                         served=note.type == SERVED,
                         still=note.type == OVERLAY,
+                        owners=self._owners(note, owner),
                     )
                     if note.type == SERVED:
                         self._mount_served(showing, state.private_mount(facts.folder), note)
@@ -67,6 +69,11 @@ class Mounting(Attaching):
                     state.write(facts.folder, note)
                     raise
             return self.present(facts.key)
+
+    def _owners(self, note: State, owner: Owner | None) -> IdMap | None:
+        # Who attached it could read the whole image. Another may not have been able to: it may be encrypted.
+        mine = not self.caller.restricted or note.owner == self.caller.owner.uid
+        return id_map(owner, self.caller.owner) if owner is not None and mine else None
 
     def _mount(self, showing: Showing, private: Path) -> None:
         fs = showing.fs

@@ -32,6 +32,8 @@ class MountEntry:
     source: str
     failed: bool
     """Whether the filesystem itself is read-only although the mount is not: it met errors."""
+    mapped: bool
+    """Whether it shows other owners than the filesystem has."""
 
 
 def mounted() -> list[MountEntry]:
@@ -49,6 +51,7 @@ def mounted() -> list[MountEntry]:
                 os.fsdecode(kind),
                 _plain(source),
                 b"emergency_ro" in of_filesystem or (b"ro" in of_filesystem and b"ro" not in of_mount),
+                b"idmapped" in of_mount,
             )
         )
     return entries

@@ -154,4 +154,5 @@ def attachment_of(found: dict[str, object]) -> Attachment:
         server_pid=server if isinstance(server, int) else None,
         live=found.get("live") is True,
         label=str(found.get("label", "")),
+        mapped=found.get("mapped") is True,
     )

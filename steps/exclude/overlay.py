@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from portunix_vdisk.platform.base import FileIdentity, FileSystemType, ImageMap, ImageType, OverlayMap, Partition
+from portunix_vdisk.platform.base import (
+    FileIdentity,
+    FileSystemType,
+    ImageMap,
+    ImageType,
+    OverlayMap,
+    Owner,
+    Partition,
+)
 from portunix_vdisk.platform.errors import Corrupt, Failed, Refused, VdiskError
 from portunix_vdisk.steps.durable import identity_of
 from portunix_vdisk.steps.exclude.remove import LeftOut, Remover
@@ -42,6 +50,8 @@ class Subject:
     partition: Partition
     file_system: FileSystemType
     places: tuple[Path, ...]
+    owner: Owner | None = None
+    """Whose disk it is: what is theirs is the caller's to leave out."""
 
     @property
     def folder_name(self) -> str:
@@ -124,7 +134,7 @@ def _fill(folder: Path, subject: Subject, rules: Rules, ctx: Context) -> tuple[i
     platform, overlay, point = ctx.platform, folder / "overlay", folder / "disk"
     platform.make_overlay(overlay, subject.size)
     platform.attach_overlay(overlay, subject.image, subject.type, subject.partition)
-    platform.mount(overlay, subject.file_system, point)
+    platform.mount(overlay, subject.file_system, point, owner=subject.owner)
     top = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         left_out = Remover(top, rules, ctx).run()

@@ -51,6 +51,8 @@ DISK = {
     "device": None,
     "read_only": False,
     "rootless": False,
+    "owner": {"uid": 1000, "gid": 1000},
+    "shown_as_yours": False,
     "problem": "",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 import shutil
@@ -24,6 +25,7 @@ _SCRIPTS = {
 }
 
 
+_NUMBERS = itertools.count()
 _STILL_USED = 8
 """Exit status of userdel while the user has processes."""
 
@@ -51,7 +53,7 @@ class Person(Machine):
 @contextmanager
 def person(*, sudo: bool) -> Iterator[Person]:
     """A new user, removed with all their files afterwards."""
-    name = f"pvdisk{os.getpid() % 100000}"
+    name = f"pvdisk{os.getpid() % 100000}-{next(_NUMBERS)}"
     place = Path(tempfile.mkdtemp(prefix="portunix-vdisk-person-"))
     rule = Path("/etc/sudoers.d") / name
     place.chmod(0o755)
