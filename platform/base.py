@@ -127,8 +127,13 @@ class Platform(Protocol):
     def open_image(self, path: Path, type: ImageType, *, writable: bool) -> AbstractContextManager[BlockImage]:
         """Open the guest-visible disk; on leaving the context everything is flushed and released."""
 
-    def open_foreign(self, path: Path, type: ForeignType) -> AbstractContextManager[BlockImage]:
-        """Open the disk inside an image that we never write. Nothing that it may name is opened, only this file."""
+    def open_foreign(
+        self, path: Path, type: ForeignType, *, below: Sequence[tuple[Path, ImageType]] = ()
+    ) -> AbstractContextManager[BlockImage]:
+        """Open the disk inside an image that we never write.
+
+        Nothing that it may name is opened, only this file, and the files ``below`` it, the next one first.
+        """
 
     def peek(self, path: Path, type: ImageType, offset: int, length: int) -> bytes:
         """Bytes of the guest-visible disk, also of one that is in use: then of what does not change meanwhile."""

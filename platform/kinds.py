@@ -46,6 +46,8 @@ class ForeignType(StrEnum):
     """VMware's, in one file."""
     VDI = "vdi"
     """VirtualBox'."""
+    LAYERED = "layered"
+    """A QCOW2 that only holds changes to other files."""
     UDIF = "udif"
     """Apple's, compressed or not, with a trailer."""
 

@@ -33,8 +33,8 @@ class Qcow2Layout:
     snapshots: int
 
 
-def inspect(descriptor: int) -> Qcow2Layout:
-    """Check the header of an open QCOW2 file.
+def inspect(descriptor: int, *, alone: bool = True) -> Qcow2Layout:
+    """Check the header of an open QCOW2 file; it may have a backing file where it need not stand ``alone``.
 
     Raises:
         Corrupt: it makes no sense, or QEMU has marked the file as damaged.
@@ -47,11 +47,12 @@ def inspect(descriptor: int) -> Qcow2Layout:
     (_, version, backing, _, bits, size, encryption, entries, table, *_, snapshots, _) = _HEADER.unpack_from(header)
     if version not in (2, 3):
         raise Refused(f"this is a QCOW2 file of version {version}; 2 and 3 are known")
-    if backing:
+    if backing and alone:
         raise Refused(
             "this QCOW2 file only holds changes to another file, its backing file",
             state="neither was opened",
-            hint="make it one file: qemu-img convert -O qcow2 FILE NEW-FILE",
+            hint="if you trust it, import FILE --allow-backing makes one disk of both; or make it one file: "
+            "qemu-img convert -O qcow2 FILE NEW-FILE",
         )
     if version == 3:
         if len(header) < _HEADER.size + _FEATURES.size:

@@ -19,6 +19,7 @@ from portunix_vdisk.platform.errors import BadUsage, Corrupt, NotFound, Refused
 from portunix_vdisk.platform.home import calling_owner
 from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.disk import Disk, DiskState
+from portunix_vdisk.steps.foreign.backing import Layer, layers_below
 from portunix_vdisk.steps.foreign.containers import Container, container_of, is_archive
 from portunix_vdisk.steps.foreign.copy import CopyForeign, opened, rounded
 from portunix_vdisk.steps.foreign.filesystems import Read
@@ -35,7 +36,7 @@ from portunix_vdisk.tasks.session import Session
 
 _USABLE = frozenset(str(each) for each in FileSystemType)
 _FOR_ARCHIVES = ("generation", "base", "salvage")
-_FOR_IMAGES = ("in-place", "partition", "image-type")
+_FOR_IMAGES = ("in-place", "partition", "image-type", "allow-backing")
 
 
 def import_any_graph(session: Session, options: Mapping[str, str]) -> Graph:
@@ -87,7 +88,11 @@ def _adopt_graph(session: Session, options: Mapping[str, str]) -> Graph:
         raise Refused(f"{show_path(image)} belongs to the unfinished disk {known.name}", state="nothing was changed")
     if known is not None and options.get("name", known.name) != known.name:
         raise Refused(f"{show_path(image)} is the disk {known.name} already", state="nothing was changed")
-    disk = known or _look(session, image, options)[1]
+    if "allow-backing" in options:
+        raise BadUsage(
+            "--in-place uses one file alone, and --allow-backing reads others too", hint="use one of the two"
+        )
+    disk = known or _look(session, image, options)[2]
 
     def entered(values: Values) -> bool:
         return session.catalog.by_uuid(disk.uuid) is not None
@@ -115,10 +120,10 @@ def _copy_graph(session: Session, options: Mapping[str, str]) -> Graph:
     image = Path(os.path.realpath(session.absolute(options["archive"])))
     if image.is_relative_to(session.home.disks) and any(disk.path == image for disk in session.catalog.all()):
         raise Refused(f"{show_path(image)} is a disk of yours already", state="nothing was changed")
-    kind, wanted = _look(session, image, options)
+    kind, layers, wanted = _look(session, image, options)
     disk = _known(session, image, wanted) or wanted
     partial = durable.partial_of(disk.path)
-    step = CopyForeign(image, kind, partial, disk.type)
+    step = CopyForeign(image, kind, partial, disk.type, layers)
 
     def ready() -> bool:
         known = session.catalog.by_uuid(disk.uuid)
@@ -176,8 +181,12 @@ def _known(session: Session, image: Path, wanted: Disk) -> Disk | None:
     )
 
 
-def _look(session: Session, image: Path, options: Mapping[str, str]) -> tuple[ImageType | ForeignType, Disk]:
-    """What an image is, and the catalog entry for a copy of it, or for itself with ``--in-place``.
+def _look(
+    session: Session, image: Path, options: Mapping[str, str]
+) -> tuple[ImageType | ForeignType, tuple[Layer, ...], Disk]:
+    """What an image is, which files below it may be read, and the disk that a copy of it will be.
+
+    With ``--in-place`` that is itself.
 
     Raises ``NotFound``, ``Refused`` or ``Corrupt`` for what cannot be used, ``BadUsage`` for impossible options.
     """
@@ -187,9 +196,12 @@ def _look(session: Session, image: Path, options: Mapping[str, str]) -> tuple[Im
     with _file(image) as (read, length):
         container = container_of(read, length, image.name, options.get("image-type", ""))
         bare = container is Container.RAW and volumes_of(read, length)[0].number == 0
-        about = durable.identity_of(image)
-    kind = _kind_of(container, bare=bare)
-    with opened(session.platform, image, kind) as inside:
+    kind, layers = _kind_of(container, bare=bare), tuple[Layer, ...]()
+    if kind is ImageType.QCOW2 and "allow-backing" in options and (layers := layers_below(image)):
+        kind = ForeignType.LAYERED
+        session.log("info", f"reading {', '.join(show_path(layer.path) for layer in layers)} too")
+    about = [durable.identity_of(path) for path in (image, *(layer.path for layer in layers))]
+    with opened(session.platform, image, kind, layers) as inside:
         size = inside.size
         volume = choose(volumes_of(inside.read, size), number, _USABLE)
     in_place = "in-place" in options
@@ -209,10 +221,10 @@ def _look(session: Session, image: Path, options: Mapping[str, str]) -> tuple[Im
         owner=calling_owner(),
     )
     if in_place:
-        return kind, disk
-    # What the content is called: this very state of the file.
-    root = "image-" + "-".join(map(str, (about.device, about.inode, about.size, about.mtime_ns)))
-    return kind, replace(disk, archive_path=image, archive_root=root)
+        return kind, layers, disk
+    # What the content is called: this very state of the files.
+    root = "image-" + "-".join(f"{one.device}-{one.inode}-{one.size}-{one.mtime_ns}" for one in about)
+    return kind, layers, replace(disk, archive_path=image, archive_root=root)
 
 
 def _kind_of(container: Container, *, bare: bool) -> ImageType | ForeignType:

@@ -229,6 +229,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Parameter("salvage", Kind.FLAG, "import what is whole of a damaged archive, and name the damaged files"),
             Parameter("in-place", Kind.FLAG, "enter a disk image into the catalog as it is and where it is"),
             Parameter("partition", Kind.TEXT, "which partition of a disk image (default: the only one)", metavar="N"),
+            Parameter("allow-backing", Kind.FLAG, "also read the files that a QCOW2 image stands on; they are named"),
             Parameter("image-type", Kind.TEXT, "what a disk image is: img (raw bytes), vhd, qcow2 …", metavar="TYPE"),
             *PASSWORD,
         ),

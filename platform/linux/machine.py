@@ -87,9 +87,11 @@ class LinuxPlatform(ThisHost):
             self._refuse_attached(path)
         return images.open_image(self._commands, path, type, writable=writable)
 
-    def open_foreign(self, path: Path, type: ForeignType) -> AbstractContextManager[BlockImage]:
+    def open_foreign(
+        self, path: Path, type: ForeignType, *, below: Sequence[tuple[Path, ImageType]] = ()
+    ) -> AbstractContextManager[BlockImage]:
         """See :class:`Platform`."""
-        return foreign.open_foreign(self._commands, path, type)
+        return foreign.open_foreign(self._commands, path, type, below)
 
     def peek(self, path: Path, type: ImageType, offset: int, length: int) -> bytes:
         """See :class:`Platform`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Final
 
 from portunix_vdisk.platform.base import MIB, SECTOR, BlockImage, ForeignType, ImageType, Platform
 from portunix_vdisk.platform.errors import Corrupt, Refused, VdiskError
+from portunix_vdisk.steps.foreign.backing import Layer
 from portunix_vdisk.steps.foreign.filesystems import Read
 from portunix_vdisk.steps.foreign.udif import ALWAYS_READ, Udif, check_data, read_udif
 from portunix_vdisk.steps.sizes import show_size
@@ -22,8 +23,13 @@ _ZEROS: Final = bytes(_PIECE)
 
 
 @contextmanager
-def opened(platform: Platform, image: Path, kind: ImageType | ForeignType) -> Iterator[BlockImage]:
-    """The disk inside somebody else's image, for reading. Raises ``Corrupt`` or ``Refused`` where it makes no sense."""
+def opened(
+    platform: Platform, image: Path, kind: ImageType | ForeignType, layers: Sequence[Layer] = ()
+) -> Iterator[BlockImage]:
+    """The disk inside somebody else's image, for reading; ``layers`` are the files below it.
+
+    Raises ``Corrupt`` or ``Refused`` where it makes no sense.
+    """
     if kind is ForeignType.UDIF:
         with _bytes_of(image) as (read, length):
             udif = read_udif(read, length)
@@ -31,7 +37,7 @@ def opened(platform: Platform, image: Path, kind: ImageType | ForeignType) -> It
             _must_be_readable(disk, udif)
             yield disk
     elif isinstance(kind, ForeignType):
-        with platform.open_foreign(image, kind) as disk:
+        with platform.open_foreign(image, kind, below=[(layer.path, layer.type) for layer in layers]) as disk:
             yield disk
     else:
         with platform.open_image(image, kind, writable=False) as disk:
@@ -78,10 +84,12 @@ class CopyForeign:
     kind: ImageType | ForeignType
     partial: Path
     type: ImageType
+    layers: tuple[Layer, ...] = ()
+    """The files below ``image``, where it only holds changes to them."""
 
     def prepare(self, ctx: Context) -> None:
         """Make an empty image of the right size. Raises ``Refused`` where there is no room for what the old one has."""
-        used = self.image.stat().st_blocks * 512
+        used = sum(path.stat().st_blocks * 512 for path in (self.image, *(layer.path for layer in self.layers)))
         free = ctx.platform.free_space(self.partial.parent)
         if free < used:
             raise Refused(
@@ -89,7 +97,7 @@ class CopyForeign:
                 state="nothing was changed",
                 hint="free some space, choose another place with --path, or use the image where it is: --in-place",
             )
-        with opened(ctx.platform, self.image, self.kind) as disk:
+        with opened(ctx.platform, self.image, self.kind, self.layers) as disk:
             ctx.platform.create_image(self.partial, self.type, rounded(disk.size))
 
     def run(self, ctx: Context) -> Json:
@@ -100,7 +108,7 @@ class CopyForeign:
                 check_data(read, read_udif(read, length), lambda done, total: ctx.safe_point())
         written = reused = 0
         digest = hashlib.sha256()
-        with opened(ctx.platform, self.image, self.kind) as source:
+        with opened(ctx.platform, self.image, self.kind, self.layers) as source:
             size = source.size
             with ctx.platform.open_image(self.partial, self.type, writable=True) as target:
                 for offset in range(0, size, _PIECE):

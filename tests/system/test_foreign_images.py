@@ -122,12 +122,48 @@ def test_what_is_said_once_is_never_looked_for_again(machine: Machine) -> None:
     assert machine.vdisk("info", "server", "--json").result["disk"]["type"] == before["type"]
 
 
+def test_the_files_below_an_image_are_only_read_where_that_is_allowed(machine: Machine) -> None:
+    base = partitioned(machine.folder / "base, the.img", "", 0)
+    middle, above = machine.folder / "middle.qcow2", machine.folder / "above.qcow2"
+    make = ["qemu-img", "create", "-q", "-f", "qcow2"]
+    subprocess.run([*make, "-b", base, "-F", "raw", middle], check=True)
+    subprocess.run([*make, "-b", middle.name, "-F", "qcow2", above], check=True, cwd=machine.folder)
+    for more in ((), ("--in-place",)):
+        assert "--allow-backing" in machine.vdisk("import", above, *more, check=4).err
+    machine.vdisk("import", above, "--in-place", "--allow-backing", check=2)
+    told = machine.vdisk("import", above, "--allow-backing", "--name", "ours").err
+    assert str(middle) in told and str(base) in told
+    assert mark(machine, "ours") == "0"
+    base.write_bytes(b"")
+    machine.vdisk("check", "ours")
+
+
 @pytest.mark.full
 def test_images_that_are_only_part_of_a_disk_are_refused(machine: Machine) -> None:
     base = partitioned(machine.folder / "base.img", "", 0)
     above = machine.folder / "above.qcow2"
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", above], check=True)
-    machine.vdisk("import", above, "--in-place", check=4)
+    refusals = {"raw": "nbd://somewhere/x", "vmdk": str(base)}
+    for kind, name in refusals.items():
+        words = ["qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", name, "-F", kind, above, "96M"]
+        subprocess.run(words, check=True)
+        machine.vdisk("import", above, "--allow-backing", check=4)
+    words = [
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-u",
+        "-b",
+        above.name,
+        "-F",
+        "qcow2",
+        machine.folder / "x",
+        "96M",
+    ]
+    subprocess.run(words, check=True)
+    (machine.folder / "x").replace(above)
+    assert "on itself" in machine.vdisk("import", above, "--allow-backing", check=5).err
     listing = machine.folder / "list.vmdk"
     listing.write_text(f'# Disk DescriptorFile\nversion=1\nRW 2048 FLAT "{base}" 0\n')
     assert "list of other files" in machine.vdisk("import", listing, "--in-place", check=4).err
