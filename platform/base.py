@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,6 +215,13 @@ class Platform(Protocol):
 
         ``owner``: who owns the disk by the numbers on it. Where that is another than the caller, what is theirs is
         shown as the caller's, and stays theirs on the disk.
+        """
+
+    def give_files(self, image: Path, former: Owner, told: Callable[[int], None]) -> int:
+        """Give all files of ``former`` on a mounted disk to the caller, on the disk itself; returns how many.
+
+        ``told`` hears now and then how many were looked at, and may end the work by raising; a second run does the
+        rest. Raises ``Refused`` for what is root's, ``Failed`` where some files could not be changed.
         """
 
     def unmount(self, image: Path) -> None:

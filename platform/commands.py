@@ -11,8 +11,8 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, cast
 
@@ -131,6 +131,7 @@ class Commands:
         pass_fds: Sequence[int] = (),
         user: int | None = None,
         variables: Mapping[str, str] | None = None,
+        told: Callable[[bytes], None] | None = None,
     ) -> Output:
         """Run a command to its end and return what it printed.
 
@@ -142,6 +143,7 @@ class Commands:
             pass_fds: descriptors that it inherits besides the held ones.
             user: user id to run as; needs the rights to become it.
             variables: what it finds in its environment besides ours.
+            told: hears each line that it prints, at once; what this raises ends the command.
 
         Raises:
             Missing: there is no such program.
@@ -167,7 +169,7 @@ class Commands:
             ),
         )
         with ended(process):
-            stdout, stderr = process.communicate(input)
+            stdout, stderr = process.communicate(input) if told is None else _heard(process, input, told)
         if process.returncode not in accept:
             raise ToolFailed((program, *map(display, words)), process.returncode, display((stderr or stdout)[-4000:]))
         return Output(process.returncode, stdout, stderr)
@@ -220,17 +222,37 @@ class Commands:
             raise ToolFailed((program, *map(display, words)), process.returncode, display(stderr[-4000:]))
 
 
+def _heard(process: subprocess.Popen[bytes], input: bytes | None, told: Callable[[bytes], None]) -> tuple[bytes, bytes]:
+    """What it prints, told line by line, and its errors. What it reads and its errors fit into a pipe each."""
+    assert process.stdout is not None and process.stderr is not None
+    if process.stdin is not None:
+        with suppress(BrokenPipeError), process.stdin as stdin:
+            stdin.write(input or b"")
+    said = []
+    try:
+        for line in process.stdout:
+            said.append(line)
+            told(line)
+    except BaseException:
+        process.stdout.close()  # it may be root's, whom we cannot end: so it ends when it prints again
+        raise
+    stderr = process.stderr.read()
+    process.wait()
+    return b"".join(said), stderr
+
+
 @contextmanager
 def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """Whatever happens in the context, the process has ended afterwards: no orphan after Ctrl-C."""
     try:
         yield
     except BaseException:
-        process.terminate()
-        try:
-            process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        with suppress(PermissionError):  # sudo is root's
+            process.terminate()
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
         raise
     finally:
         process.wait()

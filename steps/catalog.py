@@ -143,6 +143,10 @@ class Catalog:
             if not database.execute(words, row).rowcount:
                 raise _unknown(uuid)
 
+    def set_owner(self, uuid: str, owner: Owner) -> None:
+        """The files of the disk's owner are another's now. Raises ``NotFound``."""
+        self._update(uuid, "owner_uid = ?, owner_gid = ?", owner.uid, owner.gid)
+
     def set_image(self, uuid: str, path: Path, type: ImageType, imported_identity: FileIdentity | None) -> None:
         """From now on this file, of this type, is the image of a disk that is ready.
 
@@ -203,9 +207,9 @@ class Catalog:
         row = database.execute(f"SELECT {_DISK} FROM disks WHERE {column} = ?", (value,)).fetchone()
         return self._disk(row) if row else None
 
-    def _update(self, uuid: str, assignment: str, value: str | None) -> None:
+    def _update(self, uuid: str, assignment: str, *values: str | int | None) -> None:
         with self._database.transaction() as database:
-            if not database.execute(f"UPDATE disks SET {assignment} WHERE uuid = ?", (value, uuid)).rowcount:
+            if not database.execute(f"UPDATE disks SET {assignment} WHERE uuid = ?", (*values, uuid)).rowcount:
                 raise _unknown(uuid)
 
     def _put_export(self, database: Connection, export: Export) -> None:

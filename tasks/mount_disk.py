@@ -7,7 +7,15 @@ from pathlib import Path
 
 from portunix_vdisk.platform.base import Attachment, AttachRequest
 from portunix_vdisk.platform.errors import BadUsage, Refused
-from portunix_vdisk.steps.attaching import AttachImage, DetachImage, MountImage, RepairAttachment, UnmountImage
+from portunix_vdisk.platform.home import calling_owner
+from portunix_vdisk.steps.attaching import (
+    AttachImage,
+    DetachImage,
+    GiveFiles,
+    MountImage,
+    RepairAttachment,
+    UnmountImage,
+)
 from portunix_vdisk.steps.disk import Disk
 from portunix_vdisk.steps.exclude.overlay import release_image
 from portunix_vdisk.steps.keyslots import read_header
@@ -28,6 +36,9 @@ def mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
     rootless = options.get("rootless") == "true"
     if live and rootless:
         raise BadUsage("--live needs root", hint="leave --live out, or --rootless")
+    give = options.get("chown") == "true" and disk.owner != calling_owner()
+    if give and (read_only or rootless):
+        raise BadUsage("--chown needs root, and to write", hint="leave --chown out, or --read-only and --rootless")
 
     def place() -> Path:
         return wanted or (session.home.mounts / disk.name).resolve()
@@ -35,7 +46,7 @@ def mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
     def fits(held: Attachment | None) -> bool:
         if held is None or held.problem or held.read_only != read_only:
             return False
-        return (held.live or not live) and (held.rootless or not rootless)
+        return (held.live or not live) and (held.rootless or not rootless) and not (held.mapped and give)
 
     def attached(values: Values) -> bool:
         return fits(attachment_of(session, disk))
@@ -67,7 +78,18 @@ def mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
             _must_agree(disk, held, wanted, read_only, live, rootless)
         if wanted is None:
             session.home.mounts.mkdir(parents=True, exist_ok=True)
-        return MountImage(disk.path, disk.file_system, place(), disk.owner).run(ctx)
+        return MountImage(disk.path, disk.file_system, place(), None if give else disk.owner).run(ctx)
+
+    def chown(ctx: Context) -> Json:
+        held = attachment_of(session, disk)
+        assert held is not None and held.mount_point is not None
+        found = GiveFiles(disk.path, disk.owner, held.mount_point).run(ctx)
+        session.writable_catalog().set_owner(disk.uuid, calling_owner())
+        return found
+
+    def is_callers(values: Values) -> bool:
+        known = session.catalog.by_uuid(disk.uuid)
+        return known is not None and known.owner == calling_owner()
 
     return Graph(
         operation="mount",
@@ -77,8 +99,12 @@ def mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
         members=(
             Member("attach", "show the partition as a block device", attach, attached),
             Member("mount", "make the files visible", mount, mounted),
+            *([Member("chown", "give you the files of the disk's owner", chown, is_callers)] if give else []),
         ),
-        result=lambda values: {"disk": disk_json(session, disk), "changed": bool(session.ran)},
+        result=lambda values: {
+            "disk": disk_json(session, session.catalog.by_uuid(disk.uuid) or disk),
+            "changed": bool(session.ran),
+        },
     )
 
 

@@ -99,6 +99,7 @@ OPERATIONS: tuple[Operation, ...] = (
                 "so that it can be exported while mounted (vhd, vhdx and qcow2 always can); a little slower",
             ),
             Parameter("rootless", Kind.FLAG, "by programs of yours, not by root (by itself where root cannot be had)"),
+            Parameter("chown", Kind.FLAG, "give you the files of the disk's owner, on the disk itself"),
             later("partition", "foreign images"),
             *PASSWORD,
         ),

@@ -2,7 +2,7 @@
 
 Fixed verbs, no shell, no path that is looked up twice. Called through sudo it uses only files and folders that the
 calling user could use anyway. It prints one JSON object: the result on stdout, or a failure on stderr together with
-its exit code.
+its exit code. ``chown`` prints lines of progress before.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from portunix_vdisk.platform.commands import SYSTEM_FOLDERS, Commands
 from portunix_vdisk.platform.errors import BadUsage, ExitCode, Failed, Missing, VdiskError
 from portunix_vdisk.platform.linux import filesystem_size
 from portunix_vdisk.platform.linux.checking import check_filesystem
+from portunix_vdisk.platform.linux.giving import give_files
 from portunix_vdisk.platform.linux.id_maps import HIGHEST_ID
 from portunix_vdisk.platform.linux.mount_point import Caller
 from portunix_vdisk.platform.linux.mounting import Mounting
@@ -81,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
         "attach": "show the partition of an image as a block device",
         "attach-served": "show the partition of a disk that a server offers as a block device",
         "mount": "mount an attached image",
+        "chown": "give the files of a former owner on a mounted image to the caller",
         "unmount": "unmount an image; it stays attached",
         "detach": "unmount an image and take its block device away",
         "trim": "give the free blocks of a mounted image back to the host",
@@ -123,6 +125,8 @@ def parser() -> argparse.ArgumentParser:
             added.add_argument("--mount-point", required=True, type=Path, help="absolute path of the folder")
             owned = "whose files on the disk are to be shown as the caller's; not root's"
             added.add_argument("--disk-owner", type=_owner, metavar="UID:GID", help=owned)
+        if verb == "chown":
+            added.add_argument("--disk-owner", required=True, type=_owner, metavar="UID:GID", help="whose; not root's")
     return program
 
 
@@ -159,6 +163,8 @@ def perform(mounting: Mounting, options: argparse.Namespace) -> dict[str, object
             return plain(mounting.attach_served(image, options.socket, partition, **how))
         case "mount":
             return plain(mounting.mount(image, options.fs, options.mount_point, options.disk_owner))
+        case "chown":
+            return {"given": give_files(mounting, image, options.disk_owner, _tell)}
         case "unmount":
             mounting.unmount(image)
         case "detach":
@@ -181,6 +187,11 @@ def perform(mounting: Mounting, options: argparse.Namespace) -> dict[str, object
             secret = None if options.locked else _secret(options)
             return {"lines": repair(mounting, image, options.type, partition, options.fs, secret)}
     return {}
+
+
+def _tell(seen: int) -> None:
+    sys.stdout.write(json.dumps({"seen": seen}) + "\n")
+    sys.stdout.flush()
 
 
 def _secret(options: argparse.Namespace) -> bytes:

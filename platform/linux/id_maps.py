@@ -57,7 +57,7 @@ def why_not_shown(held: Attachment, fs: FileSystemType, disk: Owner, caller: Own
         return f"new files get your number, {caller.uid}, on the disk"
     if not disk.uid:
         return "what is root's on a disk is never shown as somebody else's"
-    return f"nothing here can show {fs.value} so"
+    return f"nothing here can show {fs.value} as if it did; unmount it and mount it with --chown to make them yours"
 
 
 def table(one: int, other: int) -> str:

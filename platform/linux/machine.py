@@ -39,6 +39,7 @@ from portunix_vdisk.platform.linux import (
     state,
 )
 from portunix_vdisk.platform.linux.checking import check_filesystem
+from portunix_vdisk.platform.linux.giving import give_files, told_in
 from portunix_vdisk.platform.linux.id_maps import id_map, why_not_shown
 from portunix_vdisk.platform.linux.mount_point import Caller
 from portunix_vdisk.platform.linux.mounting import Mounting
@@ -213,6 +214,16 @@ class LinuxPlatform(ThisHost):
                 words.append(f"--disk-owner={owner.uid}:{owner.gid}")
             held = attachment_of(self._verb("mount", image, *words))
         return held if owner is None else replace(held, not_yours=why_not_shown(held, fs, owner, calling_owner()))
+
+    def give_files(self, image: Path, former: Owner, told: Callable[[int], None]) -> int:
+        """See :class:`Platform`."""
+        image = image.absolute()
+        if self._rootless.has(image):
+            raise Refused("giving files to another user needs root", hint="mount it with root or sudo")
+        if os.geteuid() == 0:
+            return _reported(lambda: give_files(self._root, image, former, told))
+        words = ("chown", f"--image={image}", f"--disk-owner={former.uid}:{former.gid}")
+        return int(str(self._privilege.attach_program(*words, told=lambda line: told_in(line, told))["given"]))
 
     def unmount(self, image: Path) -> None:
         """See :class:`Platform`."""

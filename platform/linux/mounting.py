@@ -59,7 +59,7 @@ class Mounting(Attaching):
                         self.caller.owner,
                         served=note.type == SERVED,
                         still=note.type == OVERLAY,
-                        owners=self._owners(note, owner),
+                        owners=self.owners(note, owner),
                     )
                     if note.type == SERVED:
                         self._mount_served(showing, state.private_mount(facts.folder), note)
@@ -70,7 +70,8 @@ class Mounting(Attaching):
                     raise
             return self.present(facts.key)
 
-    def _owners(self, note: State, owner: Owner | None) -> IdMap | None:
+    def owners(self, note: State, owner: Owner | None) -> IdMap | None:
+        """How the disk of ``owner`` may be shown to the caller; None where it needs no map, or they may have none."""
         # Who attached it could read the whole image. Another may not have been able to: it may be encrypted.
         mine = not self.caller.restricted or note.owner == self.caller.owner.uid
         return id_map(owner, self.caller.owner) if owner is not None and mine else None

@@ -47,17 +47,21 @@ class Privilege:
         self._ask = ask
         self._password: str | None = None
 
-    def attach_program(self, verb: str, *options: str, secret: bytes = b"") -> dict[str, object]:
-        """Run one verb as root, which reads ``secret`` from its input, and return its result.
+    def attach_program(
+        self, verb: str, *options: str, secret: bytes = b"", told: Callable[[bytes], None] | None = None
+    ) -> dict[str, object]:
+        """Run one verb as root, which reads ``secret`` from its input, and return its result, the last line it prints.
 
         Raises what the verb raises, and what :meth:`run` raises.
         """
         owner = calling_owner()
         command = [*attach_command(), verb, *options, f"--owner={owner.uid}:{owner.gid}"]
-        return self._result(command, self.run(command, "attaching and mounting need root", secret))
+        return self._result(command, self.run(command, "attaching and mounting need root", secret, told))
 
-    def run(self, command: list[str], purpose: str, input: bytes = b"") -> Output:
-        """Run a command as root to its end, whatever its exit status; ``input`` is what it reads.
+    def run(
+        self, command: list[str], purpose: str, input: bytes = b"", told: Callable[[bytes], None] | None = None
+    ) -> Output:
+        """Run a command as root to its end, whatever its exit status; ``input`` is what it reads, ``told`` hears it.
 
         Raises ``NoRoot`` where root's rights cannot be had, with the command to run as hint.
         """
@@ -65,24 +69,28 @@ class Privilege:
             # Called with sudo as a whole, working as the caller meanwhile: the real user is still root. Without
             # sudo's variables the attach program knows that it is not asked to guard root against us.
             without = [f"--unset={name}" for name in _SUDO_VARIABLES]
-            return self._commands.run("env", *without, *command, accept=_ANY_STATUS, user=0, input=input or None)
+            return self._commands.run(
+                "env", *without, *command, accept=_ANY_STATUS, user=0, input=input or None, told=told
+            )
         if self._commands.find("sudo") is None:
             raise _impossible(command, purpose, "sudo is not installed")
-        output = self._commands.run("sudo", "-n", "--", *command, accept=_ANY_STATUS, input=input or None)
+        output = self._commands.run("sudo", "-n", "--", *command, accept=_ANY_STATUS, input=input or None, told=told)
         if not _sudo_failed(output):
             return output
         if b"password is required" not in output.stderr:
             raise _impossible(command, purpose, display(output.stderr).strip())
-        return self._with_password(command, purpose, input)
+        return self._with_password(command, purpose, input, told)
 
-    def _with_password(self, command: list[str], purpose: str, input: bytes) -> Output:
+    def _with_password(
+        self, command: list[str], purpose: str, input: bytes, told: Callable[[bytes], None] | None
+    ) -> Output:
         for _ in range(_ATTEMPTS):
             if self._password is None:
                 self._password = self._asked(command, purpose)
             # -k: never a cached right, so that the line we send is always read by sudo and by nobody else.
             words = ("-S", "-k", "-p", "", "--", *command)
             lines = f"{self._password}\n".encode() + input  # sudo reads its line and not a byte more
-            output = self._commands.run("sudo", *words, input=lines, accept=_ANY_STATUS)
+            output = self._commands.run("sudo", *words, input=lines, accept=_ANY_STATUS, told=told)
             if not _sudo_failed(output):
                 return output
             self._password = None
@@ -103,7 +111,7 @@ class Privilege:
     def _result(command: list[str], output: Output) -> dict[str, object]:
         try:
             if output.status == 0:
-                found = json.loads(output.stdout)
+                found = json.loads(output.stdout.splitlines()[-1])
                 if isinstance(found, dict):
                     return found
             elif (failure := error_in(output.stderr)) is not None:

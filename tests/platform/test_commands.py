@@ -124,3 +124,19 @@ def test_other_systems_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose.sys, "platform", "plan9")  # type: ignore[attr-defined]
     with pytest.raises(Missing, match="plan9"):
         choose.this_platform()
+
+
+def test_lines_are_heard_as_they_come_and_a_listener_who_raises_ends_the_command() -> None:
+    heard: list[bytes] = []
+    script = "read word; echo first $word; echo second; echo trouble >&2; exit 3"
+    output = Commands().run("sh", "-c", script, input=b"x\n", accept=(3,), told=heard.append)
+    assert heard == [b"first x\n", b"second\n"]
+    assert (output.stdout, output.stderr) == (b"first x\nsecond\n", b"trouble\n")
+
+    def raises(line: bytes) -> None:
+        raise KeyError(line)
+
+    began = time.monotonic()
+    with pytest.raises(KeyError):
+        Commands().run("sh", "-c", "echo one; exec sleep 60", told=raises)
+    assert time.monotonic() - began < 30

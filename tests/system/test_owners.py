@@ -109,3 +109,41 @@ def test_a_disk_of_another_user() -> None:
 def test_a_disk_of_another_user_with_another_filesystem(fs: str) -> None:
     with two_people() as (first, second):
         travel(first, second, fs)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("fs", ["ntfs", "ext4"])
+def test_the_files_of_another_user_become_ones_own(fs: str) -> None:
+    with two_people() as (first, second):
+        mine, theirs = uid_of(first), uid_of(second)
+        first.vdisk("create", "--name", "my-dev", "--size", "64MB", "--fs", fs)
+        first.vdisk("mount", "my-dev", "mnt")
+        first.run("sh", "-c", "umask 077; mkdir mnt/sub; echo one > mnt/sub/first; ln -s first mnt/sub/link", check=0)
+        (first.folder / "mnt" / "root").touch()
+        first.vdisk("unmount", "mnt")
+        first.vdisk("export", "--disk", "my-dev", "--output", "there.zip")
+        hand_over(first.folder / "there.zip", second)
+        second.vdisk("import", "there.zip")
+        point = second.folder / "mnt"
+        said = second.vdisk("mount", "my-dev", "mnt")
+        if fs == "ntfs":
+            assert f"belong to user {mine}, and not to you" in said.err
+            assert "--chown" in said.err
+            assert (point / "sub").stat().st_uid == mine
+        else:
+            assert "--chown" not in said.err
+            assert "unmount it first" in second.vdisk("mount", "my-dev", "mnt", "--chown", check=4).err
+        second.vdisk("unmount", "my-dev")
+        second.vdisk("mount", "my-dev", "--chown", "--read-only", check=2)
+        second.vdisk("mount", "my-dev", "mnt", "--chown")
+        disk = second.vdisk("info", "my-dev", "--json").result["disk"]
+        assert (disk["owner"]["uid"], disk["shown_as_yours"]) == (theirs, False)
+        assert {path.lstat().st_uid for path in (point / "sub", *(point / "sub").iterdir())} == {theirs}
+        assert (point / "root").stat().st_uid == 0
+        second.run("sh", "-c", "echo two >> mnt/sub/first", check=0)
+        assert "already mounted" in second.vdisk("mount", "my-dev", "mnt", "--chown").out
+        second.vdisk("unmount", "my-dev")
+        said = second.vdisk("mount", "my-dev", "mnt")
+        assert "--chown" not in said.err
+        assert (point / "sub" / "first").read_text() == "one\ntwo\n"
+        second.vdisk("unmount", "my-dev")
