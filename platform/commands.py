@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import IO, cast
 
 from portunix_vdisk.platform.errors import Missing, ToolFailed
+from portunix_vdisk.platform.packages import install_command, manager_here
 
 Word = str | os.PathLike[str]
 
@@ -26,46 +27,8 @@ ADMINISTRATION = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 SYSTEM_FOLDERS = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
 """Where a process with root's rights looks for programs, whatever ``PATH`` says."""
 
-PACKAGES = {
-    "qemu-img": "qemu-utils",
-    "qemu-nbd": "qemu-utils",
-    "qemu-storage-daemon": "qemu-system-common",
-    "losetup": "mount",
-    "mount": "mount",
-    "umount": "mount",
-    "setpriv": "util-linux",
-    "mke2fs": "e2fsprogs",
-    "e2fsck": "e2fsprogs",
-    "resize2fs": "e2fsprogs",
-    "ntfsresize": "ntfs-3g",
-    "xfs_growfs": "xfsprogs",
-    "btrfs": "btrfs-progs",
-    "fusermount3": "fuse3",
-    "fuse2fs": "fuse2fs",
-    "sudo": "sudo",
-    "mkntfs": "ntfs-3g",
-    "ntfs-3g": "ntfs-3g",
-    "ntfsfix": "ntfs-3g",
-    "mkfs.vfat": "dosfstools",
-    "fsck.vfat": "dosfstools",
-    "fusefat": "fusefat",
-    "mkfs.exfat": "exfatprogs",
-    "fsck.exfat": "exfatprogs",
-    "mount.exfat-fuse": "exfat-fuse",
-    "mkfs.xfs": "xfsprogs",
-    "mkfs.btrfs": "btrfs-progs",
-    "cryptsetup": "cryptsetup-bin",
-}
-"""Program to the Debian package that holds it."""
-
 _PATIENCE = 2.0
 """Seconds that a cancelled child has to end before it is killed."""
-
-
-def install_command(program: str) -> tuple[str, ...]:
-    """The command that installs ``program`` on Debian and Ubuntu; empty if we know none."""
-    package = PACKAGES.get(program)
-    return ("apt-get", "install", "-y", package) if package else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +63,7 @@ class Commands:
         """Absolute path of a program. Raises ``Missing`` with the command that installs it."""
         found = self.find(program)
         if found is None:
-            install = " ".join(install_command(program))
+            install = " ".join(install_command(program, manager_here(self.find)))
             raise Missing(
                 f"the program {program} is not installed", hint=f"install it: sudo {install}" if install else ""
             )

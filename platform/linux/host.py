@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from portunix_vdisk.platform.base import HostTool
-from portunix_vdisk.platform.commands import Commands, display, install_command
+from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import Failed, ToolFailed
 from portunix_vdisk.platform.linux.privilege import Privilege
+from portunix_vdisk.platform.packages import MANAGERS, Manager, install_command, manager_here
 
 _MOUNTING = "disks of any type can be created, exported and imported, but not mounted"
 _VHD_MOUNTING = "disks of type vhd and archives cannot be mounted; img can; no export with --exclude-cache"
@@ -33,6 +34,7 @@ _PROGRAMS = (
     ("e2fsck", "check and repair ext4 filesystems", "damaged disks cannot be repaired"),
 )
 
+_PURPOSE = "installing host tools needs root"
 _DEVICES = (
     ("/dev/loop-control", "loop devices: attach images", _MOUNTING, ("modprobe", "loop")),
     ("/dev/fuse", "FUSE: attach vhd images and archives", _VHD_MOUNTING, ("modprobe", "fuse")),
@@ -45,22 +47,40 @@ def host_tools(commands: Commands) -> Sequence[HostTool]:
 
 
 def install(privilege: Privilege, tools: Sequence[HostTool]) -> list[str]:
-    """Install tools by their own commands; see :meth:`Platform.install`. Packages go into one call of apt-get.
+    """Install tools by their own commands; see :meth:`Platform.install`. Packages go into one call of their manager.
 
-    Raises ``Missing`` without root or without apt-get, ``ToolFailed`` when it fails.
+    Raises ``Missing`` without root or without that manager, ``ToolFailed`` when it fails.
     """
     wanted = [tool for tool in tools if tool.install]
-    packages = sorted({tool.install[-1] for tool in wanted if tool.install[0] == "apt-get"})
-    commands = [list(tool.install) for tool in wanted if tool.install[0] != "apt-get"]
-    if packages:
-        quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]
-        commands = [[*quiet, "update"], [*quiet, "install", "-y", "--no-install-recommends", *packages], *commands]
-    for command in commands:
-        output = privilege.run(command, "installing host tools needs root")
-        # Lists that could not be refreshed are no reason to stop: the packages may be known already.
-        if output.status and command[-1] != "update":
+    others = [tool.install for tool in wanted]
+    for manager in MANAGERS:
+        packages = sorted({tool.install[-1] for tool in wanted if tool.install[0] == manager.program})
+        others = [command for command in others if command[0] != manager.program]
+        if packages:
+            _install_packages(privilege, manager, packages)
+    for command in others:
+        output = privilege.run([*command], _PURPOSE)
+        if output.status:
             raise ToolFailed(command, output.status, display(output.stderr or output.stdout))
     return [tool.name for tool in wanted]
+
+
+def _install_packages(privilege: Privilege, manager: Manager, packages: list[str]) -> None:
+    """Install all packages; where the manager refuses them together, because one is unknown, all that it can."""
+    if manager.refresh:
+        # Lists that could not be refreshed are no reason to stop: the packages may be known already.
+        privilege.run([*manager.refresh], _PURPOSE)
+    output = privilege.run([*manager.quiet, *packages], _PURPOSE)
+    if not output.status:
+        return
+    failed = packages
+    if len(packages) > 1:
+        failed = [package for package in packages if privilege.run([*manager.quiet, package], _PURPOSE).status]
+    if failed:
+        error = ToolFailed([*manager.quiet, *failed], output.status, display(output.stderr or output.stdout))
+        error.state = "all others were installed" if failed != packages else "nothing was installed"
+        error.hint = manager.stale or error.hint
+        raise error
 
 
 def free_space(folder: Path) -> int:
@@ -79,8 +99,9 @@ def free_space(folder: Path) -> int:
 
 
 def _programs(commands: Commands) -> Iterator[HostTool]:
+    manager = manager_here(commands.find)
     for name, purpose, without in _PROGRAMS:
-        yield HostTool(name, purpose, without, commands.find(name), install_command(name))
+        yield HostTool(name, purpose, without, commands.find(name), install_command(name, manager))
 
 
 def _devices() -> Iterator[HostTool]:
@@ -98,4 +119,5 @@ def _ext4() -> HostTool:
 
 def _root(commands: Commands) -> HostTool:
     found = "we are root" if os.getuid() == 0 else commands.find("sudo")
-    return HostTool("root", "root or sudo: attach and mount", _MOUNTING, found, install_command("sudo"))
+    install = install_command("sudo", manager_here(commands.find))
+    return HostTool("root", "root or sudo: attach and mount", _MOUNTING, found, install)

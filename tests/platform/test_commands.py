@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from portunix_vdisk.platform import choose
-from portunix_vdisk.platform.commands import PACKAGES, Commands
+from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.errors import ExitCode, Missing, ToolFailed
 from portunix_vdisk.platform.linux.processes import end, identify, start_time
+from portunix_vdisk.platform.packages import PACKAGES
 
 
 def test_output_input_and_language() -> None:
@@ -45,7 +46,7 @@ def test_a_failure_has_command_status_and_last_words() -> None:
 
 def test_a_missing_program_names_its_package(tmp_path: Path) -> None:
     commands = Commands([str(tmp_path)])
-    for program, package in PACKAGES.items():
+    for program, (package, *_) in PACKAGES.items():
         with pytest.raises(Missing) as caught:
             commands.run(program)
         assert caught.value.code is ExitCode.MISSING
