@@ -17,11 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from portunix_vdisk.platform.errors import VdiskError
 from portunix_vdisk.tests.bench import environment
 from portunix_vdisk.tests.bench.compare import compare, report
 from portunix_vdisk.tests.bench.killing import Finished, export_and_kill, reused
 from portunix_vdisk.tests.bench.processes import Watch
-from portunix_vdisk.tests.bench.workplace import CommandFailed, Workplace, can_be_root, workplace
+from portunix_vdisk.tests.bench.workplace import CommandFailed, Workplace, can_be_root, can_be_rootless, workplace
 
 DISK, COPY, ARCHIVE = "demo-dev", "demo-copy", "portable-dev.zip"
 EXPECTED_RATIO = 0.25
@@ -45,11 +46,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="where to work (default: /var/tmp)")
     environment.add_option(parser)
-    options = parser.parse_args()
-    if not can_be_root():
-        print("Mounting a disk needs root, and there is no passwordless sudo here.", file=sys.stderr)
-        print("Nothing was done. Run it as root: sudo python3 bootstrap.py demo", file=sys.stderr)
+    try:
+        rootless = not can_be_root() and can_be_rootless()
+    except VdiskError as error:
+        print(f"There is neither root nor passwordless sudo here, and {error.what}", file=sys.stderr)
+        print(f"Nothing was done. {error.hint}; or run it as root: sudo python3 bootstrap.py demo", file=sys.stderr)
         return 6
+    if rootless:
+        print("There is neither root nor passwordless sudo here: programs of yours show the disks, which is slower.")
+        parser.set_defaults(tree="small")
+    options = parser.parse_args()
     if not options.folder.is_dir():
         parser.error(f"there is no folder {options.folder}")
     try:

@@ -17,6 +17,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from portunix_vdisk.platform.base import FileSystemType
+from portunix_vdisk.platform.commands import Commands
+from portunix_vdisk.platform.linux.rootless_drivers import need
+
 BIN = Path(sys.executable).parent
 
 
@@ -145,6 +149,12 @@ def workplace(parent: Path, purpose: str) -> Iterator[Workplace]:
             print("Nothing is left behind.", flush=True)
         elif unharmed:  # otherwise the first failure is the one to report
             raise RuntimeError("not everything could be cleaned up")
+
+
+def can_be_rootless() -> bool:
+    """True where programs of the person can show a disk. Raises ``VdiskError`` with what is missing for that."""
+    need(Commands(), FileSystemType.EXT4)
+    return True
 
 
 def can_be_root() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from person import Person, person
+
+from portunix_vdisk.platform.linux.machine import LinuxPlatform
 
 THIRD = 54000
 """A user id that is neither of the two people's."""
@@ -147,3 +150,48 @@ def test_the_files_of_another_user_become_ones_own(fs: str) -> None:
         assert "--chown" not in said.err
         assert (point / "sub" / "first").read_text() == "one\ntwo\n"
         second.vdisk("unmount", "my-dev")
+
+
+@pytest.mark.full
+def test_work_on_a_disk_that_is_mounted_for_another_user() -> None:
+    """Compacting, repairing and exporting it while it is mounted keep the numbers, and show them as before."""
+    with two_people() as (first, second):
+        mine, theirs = uid_of(first), uid_of(second)
+        first.vdisk("create", "--name", "my-dev", "--size", "128MB", "--type", "vhd")
+        first.vdisk("mount", "my-dev", "mnt")
+        first.run("sh", "-c", "mkdir -m 700 mnt/sub; echo one > mnt/sub/first", check=0)
+        first.vdisk("unmount", "mnt")
+        first.vdisk("export", "--disk", "my-dev", "--output", "there.zip")
+        hand_over(first.folder / "there.zip", second)
+        second.vdisk("archive", "mount", "there.zip", "look")
+        assert second.run("cat", "look/sub/first", check=0).out == "one\n"
+        second.vdisk("unmount", "look")
+        second.vdisk("import", "there.zip")
+        second.vdisk("mount", "my-dev", "mnt")
+        gone, point = second.folder / "mnt" / "sub" / "gone", second.folder / "mnt"
+
+        def still_shown() -> None:
+            assert second.vdisk("info", "my-dev", "--json").result["disk"]["shown_as_yours"]
+            assert {(point / name).stat().st_uid for name in (".", "sub", "sub/first")} == {theirs}
+
+        second.run("sh", "-c", "head -c 32M /dev/urandom > mnt/sub/gone; sync -f mnt; rm mnt/sub/gone", check=0)
+        assert not gone.exists()
+        assert "mounted again" in second.vdisk("compact", "my-dev").out
+        still_shown()
+        second.run("sh", "-c", "echo two > mnt/sub/second", check=0)
+        second.vdisk("export", "--disk", "my-dev", "--output", "live.zip")
+        still_shown()
+        held = LinuxPlatform().attachment(second.disk("my-dev"))
+        assert held is not None and held.daemon_pid
+        os.kill(held.daemon_pid, signal.SIGKILL)
+        assert f"mounted again at {point}" in second.vdisk("repair", "my-dev").out
+        still_shown()
+        second.vdisk("unmount", "my-dev")
+        # The archive was made while the disk was mounted.
+        second.vdisk("import", "live.zip", "--name", "copy", "--type", "img")
+        assert second.vdisk("info", "copy", "--json").result["disk"]["owner"]["uid"] == mine
+        found = on_disk(second, "copy")
+        assert {"sub/first", "sub/second"} <= set(found)
+        assert set(found.values()) == {(mine, mine)}
+        second.vdisk("convert", "my-dev", "--to", "img")
+        assert set(on_disk(second, "my-dev").values()) == {(mine, mine)}
