@@ -37,6 +37,8 @@ CRC32: Final = 2
 MOST_XML: Final = 16 << 20
 MOST_SECTORS: Final = (64 << 20) // SECTOR
 """Sectors of a run that is not just zeros."""
+_MOST_TAGS: Final = 100_000
+"""In the property list. There are a dozen for each partition; each costs forty times its length to read."""
 _MOST_STORED: Final = 64 << 20
 _PIECE: Final = 4 << 20
 
@@ -57,6 +59,7 @@ class Kind(IntEnum):
     END = 0xFFFFFFFF
 
 
+_KINDS: Final = frozenset(Kind)
 EMPTY: Final = (Kind.ZERO, Kind.IGNORED)
 ALWAYS_READ: Final = (*EMPTY, Kind.RAW, Kind.ZLIB)
 """What every QEMU can read; the rest is up to how it was built."""
@@ -137,6 +140,8 @@ def check_data(read: Read, image: Udif, progress: Callable[[int, int], None]) ->
 
 
 def _runs(text: bytes, data_start: int, end: int) -> Iterator[Run]:
+    if text.count(b"<") > _MOST_TAGS:
+        raise _damaged("its property list has more in it than there are partitions")
     try:
         blkx = plistlib.loads(text, fmt=plistlib.FMT_XML)["resource-fork"]["blkx"]
         tables = [bytes(each["Data"]) for each in blkx]
@@ -154,7 +159,7 @@ def _runs(text: bytes, data_start: int, end: int) -> Iterator[Run]:
 def _of_table(table: bytes, first: int, data: int, count: int, end: int) -> Iterator[Run]:
     for number in range(count):
         code, _, start, sectors, offset, length = RUN.unpack_from(table, TABLE.size + number * RUN.size)
-        if code not in set(Kind):
+        if code not in _KINDS:
             raise _damaged(f"it has sectors that are stored in an unknown way ({code:#x})")
         kind = Kind(code)
         if kind is Kind.END:

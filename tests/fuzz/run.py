@@ -25,7 +25,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SEEDS = HERE / "seeds"
-TARGETS = ("reading", "resuming", "parsing", "mending", "filesystems", "containers", "messages")
+TARGETS = ("reading", "resuming", "parsing", "mending", "filesystems", "containers", "messages", "udif")
 LONGEST = 512
 """Bytes of an input: a script of a few dozen decisions."""
 

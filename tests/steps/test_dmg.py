@@ -8,6 +8,7 @@ import plistlib
 import random
 import struct
 import subprocess
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -211,6 +212,19 @@ def test_whatever_is_bent_there_is_an_answer_or_a_refusal(data: st.DataObject) -
         except VdiskError:
             continue
         assert sum(run.count for run in found.runs) * SECTOR == found.size
+
+
+def test_a_list_that_costs_more_to_read_than_it_is_long_is_not_read() -> None:
+    listed = b"<plist>" + b"<array>" * 2_300_000
+    head = (b"koly", 4, 512, 1, 0, 0, 0, 0, 0, 1, 1, bytes(16), 0, 0, b"")
+    whole = listed + TRAILER.pack(*head, 0, len(listed), 0, 0, b"", 1, 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Corrupt, match="more in it"):
+            read_udif(reading(whole), len(whole))
+        assert tracemalloc.get_traced_memory()[1] < 64 * MIB
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_part_of_several_files_is_refused() -> None:
