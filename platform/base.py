@@ -135,6 +135,9 @@ class Platform(Protocol):
         Nothing that it may name is opened, only this file, and the files ``below`` it, the next one first.
         """
 
+    def foreign_server(self, path: Path, type: ForeignType) -> Sequence[str]:
+        """What :meth:`attach_served` has to start to show the disk inside an image that we never write."""
+
     def peek(self, path: Path, type: ImageType, offset: int, length: int) -> bytes:
         """Bytes of the guest-visible disk, also of one that is in use: then of what does not change meanwhile."""
 

@@ -109,6 +109,8 @@ def _aborted(result: Object) -> list[str]:
 
 
 def _mount(result: Object) -> list[str]:
+    if "image" in result:
+        return [f"{result['image']} is mounted at {result['mount_point']}, read-only: {result['kind']}"]
     disk = result["disk"]
     how = ", read-only" if disk["read_only"] else ""
     return [f"{disk['name']} is {'' if result['changed'] else 'already '}mounted at {disk['mount_point']}{how}"]

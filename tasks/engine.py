@@ -37,7 +37,7 @@ from portunix_vdisk.tasks.export_disk import export_graph
 from portunix_vdisk.tasks.graph import Graph
 from portunix_vdisk.tasks.import_image import disk_name_of, import_any_graph
 from portunix_vdisk.tasks.key_slots import luks_backup_graph, passwd_graph
-from portunix_vdisk.tasks.mount_disk import mount_graph
+from portunix_vdisk.tasks.mount_image import mount_anything_graph
 from portunix_vdisk.tasks.operations import SECRET_KINDS, Operation, operation
 from portunix_vdisk.tasks.passwords import check_secrets
 from portunix_vdisk.tasks.repair_disk import repair_graph
@@ -47,7 +47,7 @@ from portunix_vdisk.tasks.sync_folder import sync_graph
 
 GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "create": create_graph,
-    "mount": mount_graph,
+    "mount": mount_anything_graph,
     "unmount": unmount_anything_graph,
     "repair": repair_graph,
     "sync": sync_graph,

@@ -7,29 +7,23 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from portunix_vdisk.platform.base import FileSystemType, ForeignType, ImageType
-from portunix_vdisk.platform.commands import display
-from portunix_vdisk.platform.errors import BadUsage, Corrupt, NotFound, Refused
+from portunix_vdisk.platform.errors import BadUsage, Refused
 from portunix_vdisk.platform.home import calling_owner
 from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.disk import Disk, DiskState
-from portunix_vdisk.steps.foreign.backing import Layer, layers_below
-from portunix_vdisk.steps.foreign.containers import Container, container_of, is_archive
-from portunix_vdisk.steps.foreign.copy import CopyForeign, opened, rounded
-from portunix_vdisk.steps.foreign.filesystems import Read
-from portunix_vdisk.steps.foreign.volumes import choose, volumes_of
+from portunix_vdisk.steps.foreign.copy import CopyForeign, rounded
 from portunix_vdisk.steps.names import check_name, suggest_name
 from portunix_vdisk.steps.register import Register
 from portunix_vdisk.steps.step import Context, Json
-from portunix_vdisk.tasks.archives import count_of
 from portunix_vdisk.tasks.create_disk import declared, image_path, is_ours, known_disk
 from portunix_vdisk.tasks.describe import disk_json, show_path
+from portunix_vdisk.tasks.foreign_image import Examined, examine, is_image
 from portunix_vdisk.tasks.graph import Graph, Member, Values
 from portunix_vdisk.tasks.import_archive import disk_name_in, import_graph
 from portunix_vdisk.tasks.session import Session
@@ -60,17 +54,7 @@ def _is_image(session: Session, options: Mapping[str, str]) -> bool:
     path = session.absolute(options["archive"])
     if not path.is_file():
         return "in-place" in options
-    with _file(path) as (read, length):
-        if is_archive(read):
-            return False
-        if any(name in options for name in _FOR_IMAGES):
-            return True
-        if container_of(read, length, path.name) is not Container.RAW:
-            return True
-        try:
-            return any(volume.content for volume in volumes_of(read, length))
-        except Corrupt:
-            return False
+    return is_image(path, certain=any(name in options for name in _FOR_IMAGES))
 
 
 def disk_name_of(session: Session, options: Mapping[str, str]) -> str:
@@ -92,21 +76,13 @@ def _adopt_graph(session: Session, options: Mapping[str, str]) -> Graph:
         raise BadUsage(
             "--in-place uses one file alone, and --allow-backing reads others too", hint="use one of the two"
         )
-    disk = known or _look(session, image, options)[2]
-
-    def entered(values: Values) -> bool:
-        return session.catalog.by_uuid(disk.uuid) is not None
-
-    def enter(ctx: Context) -> Json:
-        session.writable_catalog().declare(disk)
-        return {"uuid": disk.uuid}
-
+    disk = known or adopted(session, image, options)
     return Graph(
         operation="import",
         disk=disk.name,
         doc=f"enter {show_path(image)} into the catalog as {disk.name}",
         locks=(disk.path,),
-        members=(Member("enter", "enter the image into the catalog, as it is and where it is", enter, entered),),
+        members=(entering(session, disk),),
         result=lambda values: {
             "disk": disk_json(session, disk),
             "image": show_path(image),
@@ -116,14 +92,32 @@ def _adopt_graph(session: Session, options: Mapping[str, str]) -> Graph:
     )
 
 
+def adopted(session: Session, image: Path, options: Mapping[str, str]) -> Disk:
+    """The disk that an image is where it lies. Raises as :func:`examine`, and ``Refused`` for one we cannot write."""
+    return _look(session, image, {**options, "in-place": "true"})[1]
+
+
+def entering(session: Session, disk: Disk) -> Member:
+    """What enters it into the catalog."""
+
+    def entered(values: Values) -> bool:
+        return session.catalog.by_uuid(disk.uuid) is not None
+
+    def enter(ctx: Context) -> Json:
+        session.writable_catalog().declare(disk)
+        return {"uuid": disk.uuid}
+
+    return Member("enter", "enter the image into the catalog, as it is and where it is", enter, entered)
+
+
 def _copy_graph(session: Session, options: Mapping[str, str]) -> Graph:
     image = Path(os.path.realpath(session.absolute(options["archive"])))
     if image.is_relative_to(session.home.disks) and any(disk.path == image for disk in session.catalog.all()):
         raise Refused(f"{show_path(image)} is a disk of yours already", state="nothing was changed")
-    kind, layers, wanted = _look(session, image, options)
+    found, wanted = _look(session, image, options)
     disk = _known(session, image, wanted) or wanted
     partial = durable.partial_of(disk.path)
-    step = CopyForeign(image, kind, partial, disk.type, layers)
+    step = CopyForeign(image, found.kind, partial, disk.type, found.layers)
 
     def ready() -> bool:
         known = session.catalog.by_uuid(disk.uuid)
@@ -181,31 +175,17 @@ def _known(session: Session, image: Path, wanted: Disk) -> Disk | None:
     )
 
 
-def _look(
-    session: Session, image: Path, options: Mapping[str, str]
-) -> tuple[ImageType | ForeignType, tuple[Layer, ...], Disk]:
-    """What an image is, which files below it may be read, and the disk that a copy of it will be.
-
-    With ``--in-place`` that is itself.
+def _look(session: Session, image: Path, options: Mapping[str, str]) -> tuple[Examined, Disk]:
+    """What an image is, and the disk that a copy of it will be; with ``--in-place`` that is itself.
 
     Raises ``NotFound``, ``Refused`` or ``Corrupt`` for what cannot be used, ``BadUsage`` for impossible options.
     """
     name = options.get("name") or suggest_name(image.name)
     check_name(name)
-    number = count_of(options["partition"], "partition") if "partition" in options else None
-    with _file(image) as (read, length):
-        container = container_of(read, length, image.name, options.get("image-type", ""))
-        bare = container is Container.RAW and volumes_of(read, length)[0].number == 0
-    kind, layers = _kind_of(container, bare=bare), tuple[Layer, ...]()
-    if kind is ImageType.QCOW2 and "allow-backing" in options and (layers := layers_below(image)):
-        kind = ForeignType.LAYERED
-        session.log("info", f"reading {', '.join(show_path(layer.path) for layer in layers)} too")
-    about = [durable.identity_of(path) for path in (image, *(layer.path for layer in layers))]
-    with opened(session.platform, image, kind, layers) as inside:
-        size = inside.size
-        volume = choose(volumes_of(inside.read, size), number, _USABLE)
+    found = examine(session, image, options)
+    volume = found.volume
     in_place = "in-place" in options
-    type = _type_for(kind, options.get("type"), in_place=in_place)
+    type = _type_for(found.kind, options.get("type"), in_place=in_place)
     if type is ImageType.LOOP and volume.number:
         raise BadUsage("this disk has a partition table, which an image of the type loop has not", hint="--type img")
     disk = Disk(
@@ -213,7 +193,7 @@ def _look(
         uuid=str(uuid.uuid4()),
         path=image if in_place else image_path(session, name, type, options.get("path")),
         type=type,
-        size=size if in_place else rounded(size),
+        size=found.size if in_place else rounded(found.size),
         file_system=FileSystemType(volume.file_system),
         state=DiskState.READY if in_place else DiskState.IMPORTING,
         created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -221,25 +201,8 @@ def _look(
         owner=calling_owner(),
     )
     if in_place:
-        return kind, layers, disk
-    # What the content is called: this very state of the files.
-    root = "image-" + "-".join(f"{one.device}-{one.inode}-{one.size}-{one.mtime_ns}" for one in about)
-    return kind, layers, replace(disk, archive_path=image, archive_root=root)
-
-
-def _kind_of(container: Container, *, bare: bool) -> ImageType | ForeignType:
-    """What reads such a file. Raises ``Refused`` where nothing does."""
-    if container is Container.RAW:
-        return ImageType.LOOP if bare else ImageType.IMG
-    for types in (ImageType, ForeignType):
-        for each in types:
-            if str(each) == str(container):
-                return each
-    raise Refused(
-        f"images of the kind {container} cannot be read here yet",
-        state="nothing was changed",
-        hint="convert it: qemu-img convert -O qcow2 FILE NEW-FILE",
-    )
+        return found, disk
+    return found, replace(disk, archive_path=image, archive_root=found.state)
 
 
 def _type_for(kind: ImageType | ForeignType, wanted: str | None, *, in_place: bool) -> ImageType:
@@ -257,20 +220,3 @@ def _type_for(kind: ImageType | ForeignType, wanted: str | None, *, in_place: bo
     if wanted not in (None, str(kind)):
         raise BadUsage(f"this is a {kind}, and stays one where it is", hint="leave out --type, or --in-place")
     return kind
-
-
-@contextmanager
-def _file(path: Path) -> Iterator[tuple[Read, int]]:
-    """A file's own bytes. Raises ``NotFound`` or ``Refused``."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {show_path(path)}") from None
-    except OSError as error:
-        raise Refused(f"cannot open {show_path(path)}: {error.strerror}", state="nothing was changed") from error
-    try:
-        if not path.is_file():
-            raise Refused(f"{display(str(path))} is not a regular file", state="nothing was changed")
-        yield (lambda offset, length: os.pread(descriptor, length, offset)), os.fstat(descriptor).st_size
-    finally:
-        os.close(descriptor)

@@ -27,9 +27,8 @@ from portunix_vdisk.tasks.unlocking import disk_secret
 from portunix_vdisk.tasks.which import attachment_of, find_disk, must_be_ready, only_mounted_disk
 
 
-def mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
-    """The graph of ``mount:NAME``. Raises ``NotFound`` or ``Refused``."""
-    disk = find_disk(session, options["disk"])
+def mount_graph(session: Session, disk: Disk, options: Mapping[str, str]) -> Graph:
+    """The graph of ``mount:NAME``. Raises ``BadUsage``."""
     wanted = session.absolute(options["mountpoint"]).resolve() if "mountpoint" in options else None
     read_only = options.get("read-only") == "true"
     live = options.get("live") == "true"

@@ -7,6 +7,7 @@ imports nothing heavy, so that ``portunix vdisk --help`` stays fast.
 from __future__ import annotations
 
 from portunix_vdisk.tasks.archive_operations import ARCHIVE_OPERATIONS
+from portunix_vdisk.tasks.image_operations import IMAGE_OPERATIONS
 from portunix_vdisk.tasks.parameters import (
     NEW_PASSWORD,
     PASSWORD,
@@ -100,7 +101,8 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
             Parameter("rootless", Kind.FLAG, "by programs of yours, not by root (by itself where root cannot be had)"),
             Parameter("chown", Kind.FLAG, "give you the files of the disk's owner, on the disk itself"),
-            later("partition", "foreign images"),
+            Parameter("partition", Kind.TEXT, "which partition of an image that others made", metavar="N"),
+            Parameter("image-type", Kind.TEXT, "what such an image is: img (raw bytes), vhd, vmdk …", metavar="TYPE"),
             *PASSWORD,
         ),
         (
@@ -108,6 +110,7 @@ OPERATIONS: tuple[Operation, ...] = (
             "portunix vdisk mount my-dev",
             "portunix vdisk mount my-dev --read-only",
             "portunix vdisk mount my-dev --rootless",
+            "portunix vdisk mount ./server.vmdk /mnt/look --partition 2",
         ),
     ),
     Operation(
@@ -148,42 +151,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
         ("portunix vdisk compact my-dev.vhd", "portunix vdisk compact --disk my-dev"),
     ),
-    Operation(
-        "convert",
-        "make a disk's image one of another type; the disk in it stays as it is",
-        (
-            disk_parameter("name or image file of the disk"),
-            Parameter("to", Kind.TEXT, "vhd, vhd-fixed, vhdx, qcow2, img or dmg", required=True, metavar="TYPE"),
-            Parameter("compressed", Kind.FLAG, "a compressed, read-only copy; the disk stays as it is (only dmg)"),
-            Parameter("output", Kind.PATH, "file for the copy, or a folder with a trailing slash", metavar="FILE"),
-        ),
-        (
-            "portunix vdisk convert my-dev --to qcow2",
-            "portunix vdisk convert my-dev.qcow2 --to vhd-fixed",
-            "portunix vdisk convert my-dev --to dmg --compressed --output my-dev.dmg",
-        ),
-    ),
-    Operation(
-        "resize",
-        "make a disk larger or smaller: image, partition and filesystem; asks before it makes one smaller",
-        (
-            disk_parameter("name or image file of the disk"),
-            Parameter("size", Kind.SIZE, "what it becomes, for example 40GB", required=True, metavar="SIZE"),
-            *PASSWORD,
-        ),
-        ("portunix vdisk resize my-dev --size 40GB", "portunix vdisk resize my-dev --size 10GB --yes"),
-    ),
-    Operation(
-        "clone",
-        "make another disk with the same content; at once where the host's filesystem can share blocks",
-        (
-            disk_parameter("name or image file of the disk"),
-            Parameter("name", Kind.TEXT, "name of the new disk", required=True, metavar="NAME"),
-            Parameter("path", Kind.PATH, "folder or file for the new image", metavar="PATH"),
-            Parameter("abort", Kind.FLAG, "undo an interrupted clone"),
-        ),
-        ("portunix vdisk clone my-dev --name my-dev-2",),
-    ),
+    *IMAGE_OPERATIONS,
     Operation(
         "export",
         "pack a disk into one compressed, verified archive file",
@@ -242,16 +210,6 @@ OPERATIONS: tuple[Operation, ...] = (
             "portunix vdisk import server.vmdk --type qcow2",
             "portunix vdisk import server.img --in-place --partition 2 --name server",
         ),
-    ),
-    Operation(
-        "check",
-        "look for damage in a disk's image, partition table and filesystem; changes nothing unless told to",
-        (
-            disk_parameter("name or image file of the disk"),
-            Parameter("repair", Kind.FLAG, "repair what can be without loss; asks first"),
-            *PASSWORD,
-        ),
-        ("portunix vdisk check my-dev", "portunix vdisk check my-dev --repair"),
     ),
     Operation(
         "delete",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from portunix_vdisk.platform import qcow2
 from portunix_vdisk.platform.base import BlockImage, ForeignType, ImageType
 from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import Failed
-from portunix_vdisk.platform.linux.block_server import block_server
+from portunix_vdisk.platform.linux.block_server import block_server, same_rights
 from portunix_vdisk.platform.linux.containers import driver_of
 from portunix_vdisk.platform.linux.images import ServedImage
 
@@ -39,6 +40,16 @@ def open_foreign(
             yield ServedImage(client, descriptor, path)
     finally:
         os.close(descriptor)
+
+
+def server_of(path: Path, type: ForeignType) -> tuple[str, ...]:
+    """A command that serves the disk inside to one client and ends with it; see :meth:`Platform.foreign_server`."""
+    # The parent of a --fork takes any word of its child for a failure, so there must not even be a warning.
+    options = {"driver": _DRIVERS.get(type, str(type)), "file": {"driver": "file", "filename": str(path.absolute())}}
+    # Not the parent that its description may name.
+    alone = {"backing": None} if type is ForeignType.VMDK else {}
+    name = "json:" + json.dumps(options | alone)
+    return ("setpriv", *same_rights(), "qemu-nbd", "--fork", "--read-only", "--shared=1", name, "--socket")
 
 
 def _file(path: Path, prefix: str = "") -> str:

@@ -94,6 +94,10 @@ class LinuxPlatform(ThisHost):
         """See :class:`Platform`."""
         return foreign.open_foreign(self._commands, path, type, below)
 
+    def foreign_server(self, path: Path, type: ForeignType) -> Sequence[str]:
+        """See :class:`Platform`."""
+        return foreign.server_of(path, type)
+
     def peek(self, path: Path, type: ImageType, offset: int, length: int) -> bytes:
         """See :class:`Platform`."""
         return luks.peek(self._commands, path, type, offset, length)

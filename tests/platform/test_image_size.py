@@ -60,7 +60,7 @@ def assert_holds(platform: LinuxPlatform, image: Path, type: ImageType, size: in
     assert f"({size} bytes)" in told
 
 
-@pytest.mark.parametrize("type", [*OURS, *(pytest.param(type, marks=pytest.mark.full) for type in TYPES[3:])])
+@pytest.mark.parametrize("type", [TYPES[0], *(pytest.param(type, marks=pytest.mark.full) for type in TYPES[1:])])
 def test_it_grows_and_shrinks(platform: LinuxPlatform, tmp_path: Path, type: ImageType) -> None:
     image = tmp_path / f"disk.{type.extension}"
     platform.create_image(image, type, 9 * MIB)

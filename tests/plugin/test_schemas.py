@@ -242,6 +242,13 @@ def test_an_import_of_an_image_has_a_result_of_its_own() -> None:
         validate("import", {**result, "root": "ab" * 32})
 
 
+def test_a_mounted_image_that_is_only_read_has_a_result_of_its_own() -> None:
+    result = {"image": "/x.vmdk", "kind": "vmdk", "file_system": "ext4", "partition": 1, "mount_point": "/mnt/x"}
+    validate("mount", {**result, "device": "/dev/loop0", "changed": True})
+    with pytest.raises(ValidationError):
+        validate("mount", {**result, "disk": DISK, "changed": True})
+
+
 @pytest.mark.parametrize("name", ["create", "import", "clone"])
 def test_an_abort_has_no_disk(name: str) -> None:
     validate(name, {"disk": None, "changed": True})

@@ -84,6 +84,47 @@ def test_an_image_is_used_where_it_is(
 
 
 @pytest.mark.full
+def test_a_file_is_mounted_as_it_is(machine: Machine) -> None:
+    image = partitioned(machine.folder / "two.img", MBR, 1, 20)
+    point = machine.folder / "mnt"
+    assert "--partition" in machine.vdisk("mount", "./two.img", "mnt", check=4).err
+    for _ in range(2):  # the second time it is one of the catalog's disks
+        machine.vdisk("mount", "./two.img", "mnt", "--partition", "2")
+    assert (point / "mark").read_text() == "20"
+    (point / "ours").write_text("written")
+    machine.vdisk("unmount", "./two.img")
+    machine.vdisk("mount", "two.img", "mnt", "--partition", "1", check=2)
+    assert [disk["name"] for disk in machine.vdisk("list", "--json").result["disks"]] == ["two"]
+    subprocess.run(
+        ["qemu-img", "convert", "-f", "raw", "-O", "vmdk", image, machine.folder / "server.vmdk"], check=True
+    )
+    before = sha256(machine.folder / "server.vmdk")
+    words = ("mount", "server.vmdk", "mnt", "--partition", "2")
+    shown = machine.vdisk(*words, "--json").result
+    assert (shown["kind"], shown["mount_point"]) == ("vmdk", str(point))
+    assert (point / "ours").read_text() == "written"
+    with pytest.raises(OSError, match="Read-only"):
+        (point / "more").write_text("more")
+    assert machine.vdisk(*words, "--json").json["tasks"]["run"] == 0
+    machine.vdisk("unmount", "mnt")
+    machine.vdisk(*words)
+    machine.vdisk("unmount", "server.vmdk")
+    assert sha256(machine.folder / "server.vmdk") == before
+    assert len(machine.vdisk("list", "--json").result["disks"]) == 1
+    (machine.folder / "text").write_text("no image")
+    machine.vdisk("mount", "./text", "mnt", check=3)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["stream.vmdk", "vdi"])
+def test_kinds_that_are_only_read_are_mounted(machine: Machine, kind: str) -> None:
+    image = theirs(machine, kind)
+    machine.vdisk("mount", image, "mnt")
+    assert (machine.folder / "mnt" / "mark").read_text() == "20"
+    machine.vdisk("unmount", image)
+
+
+@pytest.mark.full
 def test_one_of_several_filesystems_is_not_guessed(machine: Machine) -> None:
     image = partitioned(machine.folder / "two.img", MBR, 1, 20)
     several = machine.vdisk("import", image, "--in-place", check=4).err
@@ -122,6 +163,7 @@ def test_what_is_said_once_is_never_looked_for_again(machine: Machine) -> None:
     assert machine.vdisk("info", "server", "--json").result["disk"]["type"] == before["type"]
 
 
+@pytest.mark.full
 def test_the_files_below_an_image_are_only_read_where_that_is_allowed(machine: Machine) -> None:
     base = partitioned(machine.folder / "base, the.img", "", 0)
     middle, above = machine.folder / "middle.qcow2", machine.folder / "above.qcow2"

@@ -71,6 +71,8 @@ def assert_sound(machine: Machine, size: int, files: dict[str, str], *more: str)
         point = machine.folder / "mnt"
         assert digests(point) == files
         room = os.statvfs(point)
+        if disk["file_system"] == "fat32":
+            return  # fusefat tells nothing
         assert room.f_blocks * room.f_frsize > 0.8 * disk["partition"]["length"] - 16 * MIB, "all of it can be used"
     finally:
         machine.vdisk("unmount", "my-dev")
