@@ -14,23 +14,17 @@ from portunix_vdisk.platform.base import (
     AttachRequest,
     BlockImage,
     FileSystemType,
-    ForeignType,
-    ImageMap,
     ImageType,
-    OverlayMap,
     Owner,
     Partition,
     Snapshot,
     SnapshotReader,
 )
-from portunix_vdisk.platform.commands import Commands, display
+from portunix_vdisk.platform.commands import Commands
 from portunix_vdisk.platform.errors import Failed, NoRoot, Refused
 from portunix_vdisk.platform.home import Home, calling_owner
 from portunix_vdisk.platform.linux import (
     facts,
-    filesystems,
-    foreign,
-    images,
     luks,
     overlays,
     sizing,
@@ -39,6 +33,7 @@ from portunix_vdisk.platform.linux import (
     state,
 )
 from portunix_vdisk.platform.linux.checking import check_filesystem
+from portunix_vdisk.platform.linux.files import Images
 from portunix_vdisk.platform.linux.giving import give_files, told_in
 from portunix_vdisk.platform.linux.id_maps import id_map, why_not_shown
 from portunix_vdisk.platform.linux.mount_point import Caller
@@ -47,12 +42,11 @@ from portunix_vdisk.platform.linux.privilege import attachment_of, snapshot_of
 from portunix_vdisk.platform.linux.repair import repair
 from portunix_vdisk.platform.linux.rootless import Rootless
 from portunix_vdisk.platform.linux.serving import started
-from portunix_vdisk.platform.linux.this_host import ThisHost
 
 _Result = TypeVar("_Result")
 
 
-class LinuxPlatform(ThisHost):
+class LinuxPlatform(Images):
     """Linux: QEMU's tools for container formats, loop devices and the kernel's own filesystems.
 
     Args:
@@ -70,66 +64,6 @@ class LinuxPlatform(ThisHost):
     def hold_in_children(self, descriptor: int) -> AbstractContextManager[None]:
         """See :class:`Platform`."""
         return self._commands.hold(descriptor)
-
-    # images -------------------------------------------------------------------------------------------
-
-    def create_image(self, path: Path, type: ImageType, size: int) -> None:
-        """See :class:`Platform`."""
-        self._refuse_attached(path)
-        images.create_image(self._commands, path, type, size)
-
-    def map_image(self, path: Path, type: ImageType) -> ImageMap:
-        """See :class:`Platform`."""
-        return images.map_image(self._commands, path, type)
-
-    def open_image(self, path: Path, type: ImageType, *, writable: bool) -> AbstractContextManager[BlockImage]:
-        """See :class:`Platform`."""
-        if writable:
-            self._refuse_attached(path)
-        return images.open_image(self._commands, path, type, writable=writable)
-
-    def open_foreign(
-        self, path: Path, type: ForeignType, *, below: Sequence[tuple[Path, ImageType]] = ()
-    ) -> AbstractContextManager[BlockImage]:
-        """See :class:`Platform`."""
-        return foreign.open_foreign(self._commands, path, type, below)
-
-    def foreign_server(self, path: Path, type: ForeignType) -> Sequence[str]:
-        """See :class:`Platform`."""
-        return foreign.server_of(path, type)
-
-    def peek(self, path: Path, type: ImageType, offset: int, length: int) -> bytes:
-        """See :class:`Platform`."""
-        return luks.peek(self._commands, path, type, offset, length)
-
-    def check_image(self, path: Path, type: ImageType) -> None:
-        """See :class:`Platform`."""
-        images.check_image(self._commands, path, type)
-
-    def make_overlay(self, overlay: Path, size: int) -> None:
-        """See :class:`Platform`."""
-        overlays.make_overlay(self._commands, overlay, size)
-
-    def map_overlay(self, overlay: Path) -> OverlayMap:
-        """See :class:`Platform`."""
-        return overlays.map_overlay(self._commands, overlay)
-
-    def _refuse_attached(self, path: Path) -> None:
-        found = self.attachment(path)
-        if found is not None:
-            raise Refused(
-                f"{display(str(path))} is attached as {found.device or 'a block device'}",
-                state="nothing was changed",
-                hint="unmount the disk first",
-            )
-
-    # filesystems --------------------------------------------------------------------------------------
-
-    def make_filesystem(
-        self, path: Path, fs: FileSystemType, *, label: str, uuid: str, owner: Owner, start: int = 0
-    ) -> None:
-        """See :class:`Platform`."""
-        filesystems.make_filesystem(self._commands, path, fs, label=label, uuid=uuid, owner=owner, start=start)
 
     # encryption ---------------------------------------------------------------------------------------
 
