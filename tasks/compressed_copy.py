@@ -42,6 +42,9 @@ def compressed_copy_graph(session: Session, disk: Disk, wanted: ImageType, given
         output /= f"{disk.name}.dmg"
     step = WriteUdzo(disk.path, disk.type, output)
 
+    def clean() -> None:
+        durable.partial_of(output).unlink(missing_ok=True)
+
     def done(values: Values) -> bool:
         present = _files(disk.path, output)
         return present is not None and values.get("files") == present
@@ -65,7 +68,7 @@ def compressed_copy_graph(session: Session, disk: Disk, wanted: ImageType, given
         disk=disk.name,
         doc=f"copy {disk.name} to {show_path(output)}",
         locks=(disk.path, output),
-        members=(Member("compress", "write a compressed copy, and read it back", copy, done),),
+        members=(Member("compress", "write a compressed copy, and read it back", copy, done, clean),),
         result=lambda values: {
             "disk": disk_json(session, disk),
             "former_path": show_path(disk.path),

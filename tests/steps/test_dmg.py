@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from media import small_ext4
 from silent import Silent
 
 from portunix_vdisk.platform.base import MIB, SECTOR, ForeignType, ImageType
-from portunix_vdisk.platform.errors import Corrupt, Interrupted, Refused, VdiskError
+from portunix_vdisk.platform.errors import Corrupt, Failed, Interrupted, Refused, VdiskError
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
 from portunix_vdisk.steps import dmg
 from portunix_vdisk.steps.crc32 import joined, of_zeros
@@ -101,9 +102,28 @@ def test_a_large_disk_gets_larger_chunks(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_interrupted_it_leaves_nothing(tmp_path: Path) -> None:
     raw = raw_disk(tmp_path / "raw", 40 * MIB // SECTOR, [(0, 999, "random")])
+    (tmp_path / "made.dmg.partial").write_text("of a run that was killed")
     with pytest.raises(Interrupted):
         WriteUdzo(raw, ImageType.IMG, tmp_path / "made.dmg").run(context(patience=3))
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    raw = raw_disk(tmp_path / "raw", 8 * MIB // SECTOR, [(0, 999, "random")])
+    with small_ext4(tmp_path, 4 * MIB) as medium:
+        before = sorted(medium.iterdir())
+        with pytest.raises(Failed, match="no space left"):
+            WriteUdzo(raw, ImageType.IMG, medium / "made.dmg").run(context())
+        assert sorted(medium.iterdir()) == before
+
+
+def test_a_name_that_is_taken_meanwhile_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw, made = raw_disk(tmp_path / "raw", MIB // SECTOR, [(0, 999, "text")]), tmp_path / "made.dmg"
+    monkeypatch.setattr(dmg, "sync_file", lambda path: made.write_text("somebody's"))
+    with pytest.raises(Refused, match="exists already"):
+        WriteUdzo(raw, ImageType.IMG, made).run(context())
+    assert made.read_text() == "somebody's"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made.dmg", "raw"]
 
 
 def test_a_medium_that_changes_what_is_written_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
