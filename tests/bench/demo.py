@@ -67,7 +67,8 @@ def main() -> int:
             print("Name another folder: python3 bootstrap.py demo --folder DIR", file=sys.stderr)
             return 1
         with workplace(options.folder.resolve(), "demo") as place:
-            return travel(place, tree)
+            # Without root, a VHD would have a second program between the files and the image.
+            return travel(place, tree, "img" if rootless else "vhd")
     except CommandFailed as error:
         print(f"\n{error}", file=sys.stderr)
         return error.status if error.status > 0 else 1
@@ -81,8 +82,8 @@ def main() -> int:
     return 1
 
 
-def travel(place: Workplace, tree: environment.Tree) -> int:
-    """Everything between set-up and clean-up."""
+def travel(place: Workplace, tree: environment.Tree, type: str) -> int:
+    """Everything between set-up and clean-up, with an image of this type."""
     print(f"A developer's environment: {tree.files:,} files, {tree.bytes:,} bytes in {tree.path}")
     print(f"Working in {place.folder}\n\n$ export PORTUNIX_HOME={place.environment['PORTUNIX_HOME']}")
     mount, copy_mount = str(place.folder / "mnt/dev"), str(place.folder / "mnt/copy")
@@ -100,7 +101,11 @@ def travel(place: Workplace, tree: environment.Tree) -> int:
     def vdisk(*words: str) -> Callable[[], object]:
         return lambda: place.show("portunix", "vdisk", *words)
 
-    timed("create, 20 GB", vdisk("create", "--name", DISK, "--size", "20GB"), moves_data=False)
+    timed(
+        "create, 20 GB",
+        vdisk("create", "--name", DISK, "--size", "20GB", *([] if type == "vhd" else ["--type", type])),
+        moves_data=False,
+    )
     timed("mount", vdisk("mount", DISK, mount), moves_data=False)
     timed("sync", vdisk("sync", "--source", str(tree.path), "--target", f"{mount}/work"))
     timed("unmount", vdisk("unmount", mount), moves_data=False)
