@@ -70,6 +70,7 @@ class FileSystemFacts:
     ``modes``: symbolic and hard links, owners and permissions survive here, on this host.
     ``cased``: it tells capitals from small letters. ``any_name``: names may hold what Windows forbids.
     ``partition_type``: see :data:`LINUX_DATA`. ``unencrypted``: why it is never made in an encrypted partition.
+    ``rooted``: why it cannot be mounted without root; empty where it can.
     """
 
     smallest: int
@@ -84,11 +85,14 @@ class FileSystemFacts:
     grows: bool = True
     shrinks: bool = True
     unencrypted: str = ""
+    rooted: str = ""
 
 
 _RAW = frozenset({System.LINUX, System.MACOS})
 _VHD = frozenset({System.LINUX, System.WINDOWS, System.WSL2})
 _HERE = frozenset({System.LINUX})
+
+_KERNEL_ONLY = "only the kernel shows it"
 
 TYPES: dict[ImageType, TypeFacts] = {
     # QEMU refuses 2040 GiB: the block table would not address it.
@@ -117,7 +121,13 @@ FILE_SYSTEMS: dict[FileSystemType, FileSystemFacts] = {
         LINUX_DATA,
     ),
     FileSystemType.NTFS: FileSystemFacts(
-        14 * MIB, _HOST_FILE, frozenset({System.LINUX, System.WINDOWS}), BASIC_DATA, any_name=False
+        14 * MIB,
+        _HOST_FILE,
+        frozenset({System.LINUX, System.WINDOWS}),
+        BASIC_DATA,
+        any_name=False,
+        # And it knows no place in an image at which a partition begins.
+        rooted="ntfs-3g has root's rights while it starts, and the kernel keeps such programs out of what yours show",
     ),
     FileSystemType.FAT32: FileSystemFacts(
         # At least 65,525 clusters, else it is FAT16; at most 2^32 sectors.
@@ -144,6 +154,7 @@ FILE_SYSTEMS: dict[FileSystemType, FileSystemFacts] = {
         any_name=False,
         grows=False,
         shrinks=False,
+        rooted="exfat-fuse always asks for what fusermount grants to root alone",
     ),
     # What mkfs.xfs and mkfs.btrfs want at least.
     FileSystemType.XFS: FileSystemFacts(
@@ -153,8 +164,11 @@ FILE_SYSTEMS: dict[FileSystemType, FileSystemFacts] = {
         LINUX_DATA,
         shrinks=False,
         unencrypted="mkfs.xfs relies on zeros that it does not write, and nothing reads as zeros in there",
+        rooted=_KERNEL_ONLY,
     ),
-    FileSystemType.BTRFS: FileSystemFacts(114 * MIB, _HOST_FILE, frozenset({System.LINUX, System.WSL2}), LINUX_DATA),
+    FileSystemType.BTRFS: FileSystemFacts(
+        114 * MIB, _HOST_FILE, frozenset({System.LINUX, System.WSL2}), LINUX_DATA, rooted=_KERNEL_ONLY
+    ),
 }
 
 

@@ -231,6 +231,8 @@ def _formats(result: Object) -> list[str]:
     lines = table(("TYPE", "FILESYSTEM", "FROM", "UP TO", "ENCRYPTED", "TRIM", "OPENS ON"), rows, frozenset({2, 3}))
     reasons = sorted({each["not_encrypted_because"] for each in found} - {None})
     lines += [f"never encrypted: {why}" for why in reasons]
+    rooted = {each["file_system"]: each["not_rootless_because"] for each in found if not each["rootless"]}
+    lines += [f"{fs}: not without root: {why}" for fs, why in rooted.items()]
     lost = ", ".join(sorted({each["file_system"] for each in found if not each["links"]}))
     return [*lines, f"{lost}: no links, owners, permissions; fat32: files of at most 4.3 GB"]
 

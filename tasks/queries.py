@@ -51,6 +51,8 @@ def _cell_json(found: Cell) -> Json:
         "snapshots": found.snapshots,
         "links": inside.links,
         "modes": inside.modes,
+        "rootless": not inside.rooted,
+        "not_rootless_because": inside.rooted or None,
         "max_file_bytes": inside.largest_file,
         "not_encrypted_because": found.unencrypted or None,
         "refused": found.refused or None,

@@ -11,6 +11,7 @@ from pathlib import Path
 from portunix_vdisk.platform.base import FileSystemType
 from portunix_vdisk.platform.commands import Commands, display
 from portunix_vdisk.platform.errors import Corrupt, Missing, Refused, ToolFailed
+from portunix_vdisk.platform.formats import FILE_SYSTEMS
 from portunix_vdisk.platform.linux import mounts
 from portunix_vdisk.platform.linux.drivers import Showing
 
@@ -33,9 +34,11 @@ class _Driver:
 
 
 # fakeroot: files of other owners, who may be the same person on another machine, can be read and written too.
-# Not here: exfat-fuse gives fusermount an option that it does not know, except for root. ntfs-3g runs as root, who may
-# not look into what a storage daemon of the person shows; and on an image file its own locks, gone as soon as it is a
-# daemon, leave no room for those by which others know that the image is in use.
+# Not here: exfat-fuse asks fusermount for allow_other and blkdev, and cannot be told otherwise. ntfs-3g is set-user-ID,
+# which the kernel does not let into what a storage daemon of the person shows (without allow_other all its ids must be
+# theirs); on an image file it finds no partition, and its own locks, gone as soon as it is a daemon, leave no room for
+# those by which others know that the image is in use. In a user namespace neither starts, and only there would the
+# files be seen.
 _DRIVERS: Mapping[FileSystemType, _Driver] = {
     FileSystemType.EXT4: _Driver("fuse2fs", "fakeroot", "fakeroot,ro"),
     FileSystemType.FAT32: _Driver("fusefat", "rw+", "ro", "uid={uid},gid={gid},umask=022"),
@@ -52,7 +55,7 @@ def need(commands: Commands, fs: FileSystemType) -> None:
     driver = _DRIVERS.get(fs)
     if driver is None:
         raise Refused(
-            f"{fs.value} cannot be mounted without root: no program here shows it to a person",
+            f"{fs.value} cannot be mounted without root: {FILE_SYSTEMS[fs].rooted}",
             state="nothing was changed",
             hint="mount it with root or sudo",
         )

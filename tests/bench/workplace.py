@@ -55,7 +55,12 @@ class Workplace:
         """Run a command before a person's eyes; the seconds it took. Raises ``CommandFailed``."""
         began = time.perf_counter()
         with self.start(*words, line=line) as process:
-            status = process.wait()
+            try:
+                status = process.wait()
+            except BaseException:  # Ctrl-C has reached it, too, but a SIGTERM to us has not
+                process.terminate()
+                process.wait()
+                raise
         if status:
             raise CommandFailed(words, status)
         return time.perf_counter() - began

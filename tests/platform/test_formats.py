@@ -9,6 +9,7 @@ import pytest
 from portunix_vdisk.platform.base import MIB, FileSystemType, ImageType
 from portunix_vdisk.platform.errors import BadUsage
 from portunix_vdisk.platform.formats import FILE_SYSTEMS, TYPES, System, cell, cells
+from portunix_vdisk.platform.linux import rootless_drivers
 from portunix_vdisk.steps.allocate import check_size
 from portunix_vdisk.steps.sizes import show_size
 
@@ -37,7 +38,8 @@ def lines() -> list[str]:
     ]
     inside = [
         f"| `{fs}` | {show_size(facts.smallest)} | {show_size(facts.largest_file) if facts.largest_file else '-'} "
-        f"| {yes(facts.links)} | {yes(facts.modes)} | {yes(not facts.unencrypted)} | {opens(facts.opens)} |"
+        f"| {yes(facts.links)} | {yes(facts.modes)} | {yes(not facts.unencrypted)} | {yes(not facts.rooted)} "
+        f"| {opens(facts.opens)} |"
         for fs, facts in FILE_SYSTEMS.items()
     ]
     return types + inside
@@ -46,6 +48,10 @@ def lines() -> list[str]:
 def test_readme_carries_the_table() -> None:
     text = README.read_text(encoding="utf-8")
     assert [line for line in lines() if line not in text] == []
+
+
+def test_whether_root_is_needed_is_what_is_tried() -> None:
+    assert {fs for fs, facts in FILE_SYSTEMS.items() if not facts.rooted} == set(rootless_drivers._DRIVERS)
 
 
 def test_everything_has_facts_and_what_must_be_there_is() -> None:

@@ -63,6 +63,8 @@ RESULTS: dict[str, Any] = {
                 **dict.fromkeys(("compression", "encryption", "fixed", "trim", "snapshots", "links", "modes"), False),
                 **dict.fromkeys(("max_size_bytes", "min_size_bytes"), 7),
                 **dict.fromkeys(("max_file_bytes", "not_encrypted_because", "refused")),
+                "rootless": False,
+                "not_rootless_because": "only the kernel shows it",
             }
         ]
     },
