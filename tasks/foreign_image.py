@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from portunix_vdisk.platform.base import FileSystemType, ForeignType, ImageType
+from portunix_vdisk.platform.base import FileSystemType, ForeignType, ImageType, Owner
 from portunix_vdisk.platform.commands import display
 from portunix_vdisk.platform.errors import Corrupt, NotFound, Refused
 from portunix_vdisk.steps import durable
@@ -16,6 +16,7 @@ from portunix_vdisk.steps.foreign.backing import Layer, layers_below
 from portunix_vdisk.steps.foreign.containers import Container, container_of, is_archive
 from portunix_vdisk.steps.foreign.copy import opened
 from portunix_vdisk.steps.foreign.filesystems import Read
+from portunix_vdisk.steps.foreign.owners import owner_in
 from portunix_vdisk.steps.foreign.volumes import Volume, choose, volumes_of
 from portunix_vdisk.tasks.archives import count_of
 from portunix_vdisk.tasks.describe import show_path
@@ -29,7 +30,8 @@ class Examined:
     """An image that somebody else made.
 
     ``layers``: the files below it that may be read too. ``size``: bytes of the disk in it. ``volume``: the part of that
-    which is meant. ``state``: a word for the content that all these files have now.
+    which is meant. ``state``: a word for the content that all these files have now. ``owner``: whose disk it is, if it
+    tells.
     """
 
     kind: ImageType | ForeignType
@@ -37,6 +39,7 @@ class Examined:
     size: int
     volume: Volume
     state: str
+    owner: Owner | None
 
 
 def examine(session: Session, image: Path, options: Mapping[str, str]) -> Examined:
@@ -56,7 +59,9 @@ def examine(session: Session, image: Path, options: Mapping[str, str]) -> Examin
     with opened(session.platform, image, kind, layers) as inside:
         volume = choose(volumes_of(inside.read, inside.size), number, _USABLE)
         state = "-".join(f"{one.device}-{one.inode}-{one.size}-{one.mtime_ns}" for one in about)
-        return Examined(kind, layers, inside.size, volume, f"image-{state}")
+        place = volume.partition
+        owner = owner_in(inside.read, place.start, place.length) if volume.file_system == "ext4" else None
+        return Examined(kind, layers, inside.size, volume, f"image-{state}", owner)
 
 
 def is_image(path: Path, *, certain: bool = False) -> bool:

@@ -198,7 +198,7 @@ def _look(session: Session, image: Path, options: Mapping[str, str]) -> tuple[Ex
         state=DiskState.READY if in_place else DiskState.IMPORTING,
         created_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         partition=volume.partition,
-        owner=calling_owner(),
+        owner=found.owner or calling_owner(),
     )
     if in_place:
         return found, disk

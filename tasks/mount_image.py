@@ -109,7 +109,7 @@ def _served_graph(session: Session, image: Path, found: Examined, options: Mappi
             session.home.mounts.mkdir(parents=True, exist_ok=True)
         try:
             place = wanted or (session.home.mounts / image.name).resolve()
-            return MountImage(image, FileSystemType(found.volume.file_system), place).run(ctx)
+            return MountImage(image, FileSystemType(found.volume.file_system), place, found.owner).run(ctx)
         except VdiskError as error:
             with suppress(VdiskError):
                 DetachImage(image).run(ctx)

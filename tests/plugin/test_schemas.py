@@ -36,6 +36,7 @@ TEMPLATE = {
     "scripts": [{"name": "s", "run": "true", "network": False, "timeout": 600}],
     "configuration": {"NODE_ENV": "development"},
 }
+_NO = ("compression", "encryption", "fixed", "trim", "snapshots", "links", "modes", "rootless")
 RESULTS: dict[str, Any] = {
     "template list": {"templates": [TEMPLATE]},
     "template show": {"template": TEMPLATE},
@@ -60,11 +61,9 @@ RESULTS: dict[str, Any] = {
                 "max_size": "2.2 TB",
                 "compatible": ["linux", "wsl2"],
                 "file_system": "ext4",
-                **dict.fromkeys(("compression", "encryption", "fixed", "trim", "snapshots", "links", "modes"), False),
+                **dict.fromkeys(_NO, False),
                 **dict.fromkeys(("max_size_bytes", "min_size_bytes"), 7),
-                **dict.fromkeys(("max_file_bytes", "not_encrypted_because", "refused")),
-                "rootless": False,
-                "not_rootless_because": "only the kernel shows it",
+                **dict.fromkeys(("max_file_bytes", "not_encrypted_because", "not_rootless_because", "refused")),
             }
         ]
     },

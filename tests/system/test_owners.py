@@ -163,6 +163,11 @@ def test_work_on_a_disk_that_is_mounted_for_another_user() -> None:
         first.vdisk("unmount", "mnt")
         first.vdisk("export", "--disk", "my-dev", "--output", "there.zip")
         hand_over(first.folder / "there.zip", second)
+        # The image itself tells, too, if it comes without an archive.
+        hand_over(first.disk("my-dev"), second)
+        second.vdisk("import", "my-dev.vhd", "--in-place", "--name", "adopted")
+        assert second.vdisk("info", "adopted", "--json").result["disk"]["owner"] == {"uid": mine, "gid": mine}
+        second.vdisk("delete", "adopted", "--yes")
         second.vdisk("archive", "mount", "there.zip", "look")
         assert second.run("cat", "look/sub/first", check=0).out == "one\n"
         second.vdisk("unmount", "look")

@@ -169,6 +169,27 @@ def test_the_main_job_without_root_with_other_filesystems() -> None:
 
 
 @pytest.mark.full
+def test_a_disk_of_another_user_without_root() -> None:
+    """Its files can be used; whose the new ones are on the disk is said."""
+    with lodger() as user:
+        user.vdisk("create", "--name", "my-dev", "--size", "64MB", "--type", "loop")
+        image = user.disk("my-dev")
+        for name in ("/", "/lost+found"):
+            for change in ("uid 54000", "gid 54000"):
+                subprocess.run(["debugfs", "-w", "-R", f"sif {name} {change}", image], check=True, capture_output=True)
+        image = image.rename(user.folder / "theirs.img")
+        user.vdisk("import", image, "--in-place", "--name", "theirs")
+        assert user.vdisk("info", "theirs", "--json").result["disk"]["owner"] == {"uid": 54000, "gid": 54000}
+        uid = pwd.getpwnam(user.name).pw_uid
+        assert f"new files get your number, {uid}, on the disk" in user.vdisk("mount", "theirs", "mnt").err
+        user.run("sh", "-c", "echo hello > mnt/file", check=0)
+        assert "needs root" in user.vdisk("mount", "theirs", "mnt", "--chown", check=4).err
+        user.vdisk("unmount", "theirs")
+        found = subprocess.run(["debugfs", "-R", "stat /file", image], check=True, capture_output=True, text=True)
+        assert f"User: {uid:>5}" in found.stdout
+
+
+@pytest.mark.full
 def test_an_encrypted_disk_in_use_without_root() -> None:
     with lodger() as user:
         password = user.folder / "password"
