@@ -11,7 +11,7 @@ from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.catalog import Catalog
 from portunix_vdisk.steps.compact.survey import compact_partial_of
 from portunix_vdisk.steps.convert.exchange import remove_unfinished, settle
-from portunix_vdisk.steps.resize.filesystem import changes_of, give_up
+from portunix_vdisk.steps.resize.filesystem import changes_of
 from portunix_vdisk.steps.step import Context, Json
 
 
@@ -28,7 +28,6 @@ class RemoveDisk:
         with suppress(OSError):
             settle(self.catalog, self.uuid, self.image)
         remove_unfinished(self.image)
-        give_up(self.image, ctx)
         changes_of(self.image).unlink(missing_ok=True)
         there = self.image.exists()
         if there:

@@ -18,7 +18,7 @@ from portunix_vdisk.steps.convert.exchange import remove_unfinished
 from portunix_vdisk.steps.disk import Disk
 from portunix_vdisk.steps.exclude.overlay import release_image
 from portunix_vdisk.steps.keyslots import check_password
-from portunix_vdisk.steps.resize.filesystem import ResizeFilesystem, changes_of, give_up, write_changes
+from portunix_vdisk.steps.resize.filesystem import ResizeFilesystem, changes_of, write_changes
 from portunix_vdisk.steps.resize.image import ResizeImage
 from portunix_vdisk.steps.resize.table import ResizeTable, resized_partition, table_changes
 from portunix_vdisk.steps.sizes import parse_size, show_size
@@ -80,7 +80,6 @@ class _Resizing:
         disk = self.disk
         must_not_be_attached(self.session, disk, "resized")
         release_image(disk.path, ctx)
-        give_up(disk.path, ctx)
         write_changes(disk.path, disk.type, ctx)
         must_be_ready(disk)
         if self.done():
@@ -107,10 +106,12 @@ class _Resizing:
         if disk.encrypted:
             scratch = self.session.home.run / f"{disk.uuid}.header"
             check_password(ctx, disk.path, disk.type, self.known.partition, scratch, disk_secret(self.session, disk))
-        if shrinking:
-            self._agree(ctx)
-        else:
+        if not shrinking:
             self._need_room(ctx)
+        # Checks the filesystem, and whether there is the right to do that, before anything is changed.
+        needed = self._filesystem().smallest(ctx)
+        if shrinking:
+            self._agree(needed, ctx)
         compact_partial_of(disk.path).unlink(missing_ok=True)
         remove_unfinished(disk.path)
         return {}
@@ -118,8 +119,14 @@ class _Resizing:
     def shrink(self, ctx: Context) -> Json:
         """Make room at the end of the partition."""
         # From here on nobody may count on more.
+        former = self.known.size
         self.session.catalog.set_size(self.disk.uuid, self.wanted)
-        return self._filesystem().run(ctx)
+        try:
+            return self._filesystem().run(ctx)
+        except (VdiskError, OSError):
+            if not changes_of(self.disk.path).exists():
+                self.session.catalog.set_size(self.disk.uuid, former)
+            raise
 
     def partition(self, ctx: Context) -> Json:
         """Write the table, and remember it."""
@@ -145,10 +152,9 @@ class _Resizing:
         secret = disk_secret(self.session, disk)
         return ResizeFilesystem(disk.path, disk.type, disk.partition, disk.file_system, self.place.length, secret)
 
-    def _agree(self, ctx: Context) -> None:
-        """Refuse what is too small for what is on the disk, naming what is not; else ask."""
+    def _agree(self, needed: int, ctx: Context) -> None:
+        """Refuse what is too small for the ``needed`` bytes of the partition, naming what is not; else ask."""
         disk, known = self.disk, self.known
-        needed = self._filesystem().smallest(ctx)
         if needed > self.place.length:
             least = -(-(known.partition.start + needed) // MIB) * MIB + (_END if disk.type.partitioned else 0)
             least = max(least, cell(disk.type, disk.file_system, encrypted=disk.encrypted).smallest)

@@ -37,6 +37,12 @@ class CopyDisk:
         Result: bytes that will be copied. Raises ``Refused`` where the disk cannot be copied or there is no room.
         """
         found = ctx.platform.map_image(self.image, self.type)
+        if found.snapshots:
+            raise Refused(
+                f"QEMU keeps snapshots in {self.image} ({found.snapshots}), which a copy of the disk would not have",
+                state="nothing was changed",
+                hint=f"list them with: qemu-img snapshot -l {self.image}; once they are deleted, run it again",
+            )
         if found.size % MIB:
             raise Refused(
                 f"the disk in {self.image} has {found.size} bytes, and images made here have a whole number of MiB",

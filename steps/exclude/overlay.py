@@ -30,6 +30,7 @@ from portunix_vdisk.steps.exclude.remove import LeftOut, Remover
 from portunix_vdisk.steps.exclude.rules import Rules
 from portunix_vdisk.steps.exclude.view import OverlaySource, used_in_overlay
 from portunix_vdisk.steps.free_space import Runs
+from portunix_vdisk.steps.resize.filesystem import give_up
 from portunix_vdisk.steps.step import Context
 
 _ENOUGH: Final = 1 << 30
@@ -155,6 +156,7 @@ def take_away_leftovers(subject: Subject, ctx: Context) -> None:
 
 def release_image(image: Path, ctx: Context) -> None:
     """Take away what a killed run left on an image, for that keeps it open. Whoever calls has the image's lock."""
+    give_up(image, ctx)
     try:
         name = _folder_name(image)
     except OSError:

@@ -105,6 +105,12 @@ def choose(volumes: list[Volume], number: int | None, usable: frozenset[str]) ->
                 f"there is no filesystem on this disk that is known here ({there})", state="nothing was changed"
             )
         chosen = likely[0]
+    if chosen.content == "luks":
+        raise Refused(
+            f"partition {chosen.number} is encrypted, and only disks that were encrypted here can be used",
+            state="nothing was changed",
+            hint="open it where it comes from, and copy its files: portunix vdisk create --encrypted, then sync",
+        )
     if chosen.file_system not in usable:
         what = chosen.content or "nothing that is known here"
         raise Refused(f"partition {chosen.number} holds {what}: that cannot be mounted", state="nothing was changed")

@@ -129,3 +129,16 @@ def test_killed_at_any_byte_it_goes_on(machine: Machine, request: pytest.Fixture
         assert_same_disk(machine, before, "img", now)
         was = now
     assert killed
+
+
+@pytest.mark.full
+def test_states_that_qemu_keeps_are_not_lost(machine: Machine) -> None:
+    before = made(machine, "qcow2")
+    image = machine.disk("my-dev")
+    subprocess.run(["qemu-img", "snapshot", "-c", "then", image], check=True)
+    for command in (("convert", "my-dev", "--to", "vhd"), ("clone", "my-dev", "--name", "second")):
+        assert "snapshots" in machine.vdisk(*command, check=4).err
+    listed = subprocess.run(["qemu-img", "snapshot", "-l", image], check=True, capture_output=True).stdout
+    assert b"then" in listed
+    assert_same_disk(machine, before, "qcow2", "qcow2")
+    assert len(machine.vdisk("list", "--json").result["disks"]) == 1

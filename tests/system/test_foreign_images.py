@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import random
 import subprocess
 from pathlib import Path
 
 import pytest
 from machine import Machine
+
+from portunix_vdisk.tests.system.test_kill import allocated, kill_at
 
 MIB = 1 << 20
 
@@ -264,3 +268,44 @@ def test_what_is_no_image_is_refused(machine: Machine) -> None:
     (machine.folder / "folder").mkdir()
     machine.vdisk("import", "folder", "--in-place", check=4)
     machine.vdisk("import", "nowhere.img", "--in-place", check=3)
+
+
+@pytest.mark.full
+def test_a_killed_import_of_an_image_goes_on_or_is_undone(machine: Machine) -> None:
+    image = partitioned(machine.folder / "server.img", GPT, 20)
+    with image.open("r+b") as file:  # behind the filesystem, so that there is something to copy
+        file.seek(60 * MIB)
+        file.write(os.urandom(35 * MIB - 33 * 512))
+    before, command = sha256(image), ("import", image, "--name", "ours", "--type", "vhdx")
+    partial = machine.home / "vdisk" / "disks" / "ours.vhdx.partial"
+    dice = random.Random(5)
+    killed = sum(kill_at(machine, command, lambda: allocated(partial), dice.random() * 30 * MIB) >= 0 for _ in range(3))
+    assert killed and partial.exists()
+    assert "interrupted" in machine.vdisk("mount", "ours", "mnt", check=4).err
+    machine.vdisk(*command)
+    assert mark(machine, "ours") == "20"
+    machine.vdisk("check", "ours")
+    machine.vdisk("delete", "ours", "--yes")
+    assert kill_at(machine, command, lambda: allocated(partial), 10 * MIB) >= 0
+    machine.vdisk("import", image, "--name", "ours", "--abort")
+    assert list(partial.parent.iterdir()) == []
+    assert machine.vdisk("list", "--json").result["disks"] == []
+    assert sha256(image) == before
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("version", ["luks1", "luks2"])
+def test_what_others_encrypted_is_refused_with_the_reason(machine: Machine, version: str) -> None:
+    image, part, key = machine.folder / "server.img", machine.folder / "part", machine.folder / "key"
+    key.write_text("secret")
+    part.write_bytes(b"")
+    os.truncate(part, 40 * MIB)
+    words = ["luksFormat", "-q", "--type", version, "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"]
+    subprocess.run(["cryptsetup", *words, "--key-file", key, part], check=True)
+    partitioned(image, GPT)
+    with image.open("r+b") as file:
+        file.seek(20 * MIB)
+        file.write(part.read_bytes()[: 20 * MIB])
+    for command in (("import", image), ("import", image, "--in-place"), ("mount", image, "mnt")):
+        assert "encrypted" in machine.vdisk(*command, check=4).err
+    assert machine.vdisk("list", "--json").result["disks"] == []

@@ -150,6 +150,20 @@ def test_what_cannot_be_is_refused(machine: Machine) -> None:
 
 
 @pytest.mark.full
+def test_a_damaged_filesystem_stays_as_it_is(machine: Machine) -> None:
+    made(machine, "--type", "img")
+    image = machine.disk("my-dev")
+    damage = ["debugfs", "-w", "-R", "set_inode_field / mode 0100644", f"{image}?offset={MIB}"]
+    subprocess.run(damage, check=True, capture_output=True)
+    before = hashlib.sha256(image.read_bytes()).hexdigest()
+    for size in ("400MiB", "110MiB"):
+        assert "--repair" in machine.vdisk("resize", "my-dev", "--size", size, "--yes", check=5).err
+    assert hashlib.sha256(image.read_bytes()).hexdigest() == before
+    assert machine.vdisk("info", "my-dev", "--json").result["disk"]["size_bytes"] == 120 * MIB
+    assert [path.name for path in image.parent.iterdir()] == [image.name]
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("fs", ["fat32", "exfat"])
 def test_filesystems_that_nothing_resizes(machine: Machine, fs: str) -> None:
     files = made(machine, "--type", "img", "--fs", fs)
