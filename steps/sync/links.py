@@ -7,8 +7,8 @@ import os
 from contextlib import suppress
 
 from portunix_vdisk.steps.sync.ledger import CHANGED_HERE, CHANGED_THERE, Job, Ledger, bearable, still_expected
-from portunix_vdisk.steps.sync.plan import Action, Work
-from portunix_vdisk.steps.sync.scan import FILE, NTFS_TICK, Descent, look
+from portunix_vdisk.steps.sync.plan import Action, Work, kept_as
+from portunix_vdisk.steps.sync.scan import FILE, Descent, look
 
 
 class Linker:
@@ -35,8 +35,8 @@ class Linker:
         try:
             there = self._target.open(leader_path)
             file = look(leader_name, there)
-            kept = (job.action.mtime_ns, job.action.mtime_ns // NTFS_TICK * NTFS_TICK)
-            if file.kind != FILE or file.size != job.action.size or file.mtime_ns not in kept:
+            kept = kept_as(job.action.mtime_ns, file.mtime_ns)
+            if file.kind != FILE or file.size != job.action.size or not kept:
                 self._ledger.fail(path, name, CHANGED_HERE)
             elif not still_expected(job.action, here):
                 self._ledger.fail(path, name, CHANGED_THERE)

@@ -230,6 +230,8 @@ class Plan:
             yield "make hard link", join(link.work.path, link.name)
 
 
+_TICKS = (NTFS_TICK, 10_000_000, 1_000_000_000, 2_000_000_000)
+"""Nanoseconds to which NTFS, exFAT, fuse2fs (before 1.47.1) and FAT keep times; all of them round down."""
 _SIGNATURE = struct.Struct("<IQqQ")
 
 
@@ -258,8 +260,25 @@ def same_metadata(source: Entry, target: Entry, uid: int, gid: int) -> bool:
 
 
 def same_time(source: Entry, target: Entry) -> bool:
-    """Whether a target was changed when its source was, as exactly as it can tell."""
+    """Whether a target was changed when its source was, to 100 ns."""
     return target.mtime_ns in (source.mtime_ns, source.mtime_ns // NTFS_TICK * NTFS_TICK)
+
+
+def kept_as(given: int, shown: int) -> bool:
+    """Whether a target that was given this time may show that one: not all filesystems keep it exactly.
+
+    Two changes within that time cannot be told from each other by it: what was given has to be known otherwise, too.
+    """
+    return shown == given or any(shown == given // tick * tick for tick in _TICKS)
+
+
+def same_state(source: Entry, target: Entry, records: Sequence[Record]) -> bool:
+    """Whether a file's size and time are the source's, or what became of these when it was copied."""
+    if source.size != target.size:
+        return False
+    if same_time(source, target):
+        return True
+    return any(record.mtime_ns == source.mtime_ns and is_ours(target, [record]) for record in records)
 
 
 def is_ours(target: Entry, records: Sequence[Record]) -> bool:
@@ -270,6 +289,6 @@ def is_ours(target: Entry, records: Sequence[Record]) -> bool:
             continue
         if kind == FOLDER or (kind == SYMLINK and record.link == target.link):
             return True
-        if kind == FILE and record.size == target.size and record.mtime_ns == target.mtime_ns:
+        if kind == FILE and record.size == target.size and kept_as(record.mtime_ns, target.mtime_ns):
             return True
     return False

@@ -21,7 +21,8 @@ from portunix_vdisk.steps.sync.plan import (
     Trees,
     Work,
     is_ours,
-    same_time,
+    kept_as,
+    same_state,
     signature,
 )
 from portunix_vdisk.steps.sync.scan import FILE, FOLDER, SYMLINK, Entry, Listing, join
@@ -130,7 +131,7 @@ class _Planner:
             verdict, expected = Verdict.COPY, clear
         else:
             expected, inode, links = signature(there), there.inode, there.links
-            if wanted.size == there.size and same_time(wanted, there):
+            if same_state(wanted, there, known):
                 if not self._options.same_metadata(wanted, there):
                     verdict = Verdict.METADATA
                 else:
@@ -203,7 +204,7 @@ class _Planner:
 
     def _folder_differs(self, wanted: Entry, there: Entry) -> bool:
         same = self._options.same_metadata(wanted, there)
-        return not same or not same_time(wanted, there)
+        return not same or not kept_as(wanted.mtime_ns, there.mtime_ns)
 
     def _symlink(self, work: Work, name: str, wanted: Entry, there: Entry | None, known: Sequence[Record]) -> None:
         plan = self._plan
@@ -211,7 +212,7 @@ class _Planner:
             expected: bytes | None = b""
         elif there.kind == SYMLINK and there.link == wanted.link:
             same = self._options.same_metadata(wanted, there)
-            if not same or not same_time(wanted, there):
+            if not same or not kept_as(wanted.mtime_ns, there.mtime_ns):
                 plan.metadata += 1
                 work.add(Op.METADATA, name, signature(there), wanted.size, wanted.mtime_ns)
             else:

@@ -10,7 +10,7 @@ from portunix_vdisk.steps.sync.flush import Flush
 from portunix_vdisk.steps.sync.plan import Record, is_ours
 from portunix_vdisk.steps.sync.pulse import Pulse
 from portunix_vdisk.steps.sync.record import TEMPORARY_MARK, State, SyncRecord
-from portunix_vdisk.steps.sync.scan import Descent, look
+from portunix_vdisk.steps.sync.scan import FILE, NTFS_TICK, Descent, look
 
 
 def settle(ctx: Context, record: SyncRecord, root: int) -> None:
@@ -59,4 +59,6 @@ def _finished(state: State, descent: Descent) -> bool:
         there = look(os.fsdecode(state.name), folder)
     except OSError:
         return False
+    if state.kind == FILE and there.mtime_ns // NTFS_TICK != state.mtime_ns // NTFS_TICK:
+        return False  # a time that is kept roughly might be the former file's; then the next run compares contents
     return is_ours(there, [Record(state.kind, state.size, state.mtime_ns, os.fsdecode(state.link or b""), False)])
