@@ -48,8 +48,8 @@ def give_files(mounting: Mounting, image: Path, former: Owner, told: Callable[[i
         wanted = mounting.owners(facts.state, former)
         if wanted is None:
             raise Refused(
-                f"the files of user {former.uid} cannot be given to you: root's files stay root's, and those of a disk"
-                " that another user attached theirs",
+                f"the files of user {former.uid} cannot be given to you: root's stay root's, root is given none, and"
+                " those of a disk that another user attached are theirs",
                 state="nothing was changed",
             )
         top = os.open(entry.point, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -82,8 +82,11 @@ def namespace(commands: Commands, wanted: IdMap) -> Iterator[int]:
             folder = Path(f"/proc/{process.pid}")
             descriptor = _namespace_of(process, folder / "ns/user")
             # Each in one piece: a table can be written once.
-            (folder / "uid_map").write_text(table(wanted.disk.uid, wanted.shown.uid))
-            (folder / "gid_map").write_text(table(wanted.disk.gid, wanted.shown.gid))
+            try:
+                (folder / "uid_map").write_text(table(wanted.disk.uid, wanted.shown.uid))
+                (folder / "gid_map").write_text(table(wanted.disk.gid, wanted.shown.gid))
+            except OSError as error:  # a container's root, who has not all ids
+                raise Missing("root may not exchange ids on this machine") from error
             process.stdin.close()
         yield descriptor
     finally:

