@@ -42,14 +42,22 @@ def open_foreign(
         os.close(descriptor)
 
 
+# Not --fork: its parent takes any word of the child for a failure, and QEMU's driver for UDIF complains on Debian
+# that it lacks modules. The file with the process id is written when the server is ready.
+_SERVE = """qemu-nbd --read-only --shared=1 --pid-file="$2.pid" --socket="$2" -- "$1" 2> "$2.said" > /dev/null &
+trap 'kill $!; exit 1' TERM
+until [ -s "$2.pid" ]; do
+    kill -0 $! 2> /dev/null || { cat "$2.said" >&2; exit 1; }
+    sleep 0.02
+done"""
+
+
 def server_of(path: Path, type: ForeignType) -> tuple[str, ...]:
     """A command that serves the disk inside to one client and ends with it; see :meth:`Platform.foreign_server`."""
-    # The parent of a --fork takes any word of its child for a failure, so there must not even be a warning.
     options = {"driver": _DRIVERS.get(type, str(type)), "file": {"driver": "file", "filename": str(path.absolute())}}
     # Not the parent that its description may name.
     alone = {"backing": None} if type is ForeignType.VMDK else {}
-    name = "json:" + json.dumps(options | alone)
-    return ("setpriv", *same_rights(), "qemu-nbd", "--fork", "--read-only", "--shared=1", name, "--socket")
+    return ("setpriv", *same_rights(), "sh", "-c", _SERVE, "sh", "json:" + json.dumps(options | alone))
 
 
 def _file(path: Path, prefix: str = "") -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from portunix_vdisk.tests.bench import figures
 from portunix_vdisk.tests.bench.figures import Line, Samples
 from portunix_vdisk.tests.bench.shown import shown_rows
-from portunix_vdisk.tests.bench.stage import Stage, quoted, say, warm
+from portunix_vdisk.tests.bench.stage import SLOW, Stage, quoted, say, warm
 from portunix_vdisk.tests.bench.workplace import CommandFailed
 
 DISK = "bench-cell"
@@ -113,6 +113,8 @@ def _use(stage: Stage, load: Load) -> list[Line]:
     mount, unmount, write, untar = ({type: Samples() for type in (*WORKING, ROOTLESS)} for _ in range(4))
     for run in range(stage.runs):
         for type in (*WORKING, ROOTLESS):
+            if type == ROOTLESS and run and untar[type].median > SLOW:
+                continue
             say(f"use: {type}, round {run + 1} of {stage.runs}")
             rootless = ("--rootless",) if type == ROOTLESS else ()
             stage.vdisk("create", "--name", DISK, "--size", "20GB", "--type", type.split()[0])()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
 from machine import Machine
 
 MIB = 1 << 20
@@ -30,9 +31,13 @@ def test_a_disk_becomes_a_compressed_copy_and_a_disk_again(machine: Machine) -> 
     formats = ("-f", "vpc", "-F", "dmg")
     subprocess.run(["qemu-img", "compare", "-q", *formats, image, made], check=True, capture_output=True)
     machine.vdisk("import", made, "--name", "other", "--type", "qcow2")
-    machine.vdisk("mount", "other", "mnt")
-    assert (machine.folder / "mnt" / "file").stat().st_size == 21 * 200_000
-    machine.vdisk("unmount", "other")
+    formats = ("-f", "vpc", "-F", "qcow2")
+    subprocess.run(["qemu-img", "compare", "-q", *formats, image, machine.disk("other")], check=True)
+    machine.vdisk("mount", made, "mnt")
+    assert (machine.folder / "mnt" / "file").read_bytes() == b"all work and no play " * 200_000
+    with pytest.raises(OSError, match="Read-only"):
+        (machine.folder / "mnt" / "more").write_text("more")
+    machine.vdisk("unmount", made)
     with made.open("r+b") as file:
         file.truncate(made.stat().st_size // 2)
     assert "exists already" in machine.vdisk(*convert, check=4).err
