@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from kinds import FORMAT
 from machine import Machine
+
+from portunix_vdisk.tests.system.test_kill import kill_at
 
 MIB = 1 << 20
 SECRET = ("--password-file", "key")
@@ -173,23 +173,39 @@ def test_filesystems_that_nothing_resizes(machine: Machine, fs: str) -> None:
     assert_sound(machine, 120 * MIB, files)
 
 
-def test_killed_at_any_moment_it_goes_on(machine: Machine, request: pytest.FixtureRequest) -> None:
-    full = request.config.getoption("--full")
-    files = made(machine, "--type", "vhd")
-    dice, sizes = random.Random(11), [600, 125]
-    for number in range(24 if full else 1):
-        size = sizes[number % 2]
+def stage(image: Path) -> int:
+    """How far a resize has visibly come; its steps and their parts in the order in which they happen."""
+    overlay, changes = (image.with_name(image.name + end) for end in (".resize.partial", ".resize"))
+    if changes.exists():
+        return 4 if image.stat().st_mtime_ns > changes.stat().st_mtime_ns else 3
+    try:
+        return 2 if overlay.stat().st_blocks * 512 > MIB else 1
+    except FileNotFoundError:
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("type", "moments"),
+    [
+        ("vhd", (3,)),
+        *(pytest.param(type, (1, 2, 3, 4, 3, 4, 2, 1), marks=pytest.mark.full) for type in ("img", "vhdx")),
+    ],
+)
+def test_killed_at_any_moment_it_goes_on(machine: Machine, type: str, moments: tuple[int, ...]) -> None:
+    files = made(machine, "--type", type)
+    image, killed, half_written = machine.disk("my-dev"), 0, 0
+    for number, moment in enumerate(moments):
+        size = (600, 125)[number // 4 % 2]
         command = ("resize", "my-dev", "--size", f"{size}MiB", "--yes")
-        for _ in range(dice.randrange(1, 4) if full else 1):
-            running = machine.start(*command)
-            time.sleep(dice.uniform(0.2, 1.5))
-            machine.kill_plugin()
-            running.communicate()
-        state = machine.vdisk("mount", "my-dev", "mnt", check=None)
-        if state.code == 0:
-            assert digests(machine.folder / "mnt") == files
-            machine.vdisk("unmount", "my-dev")
-        else:
-            assert "resized" in state.err, state
+        killed += kill_at(machine, command, lambda: stage(image), moment) >= 0
+        if number % 2 == 0:  # else it goes on at once
+            state = machine.vdisk("mount", "my-dev", "mnt", check=None)
+            if state.code == 0:
+                assert digests(machine.folder / "mnt") == files
+                machine.vdisk("unmount", "my-dev")
+            else:
+                assert "resized" in state.err, state
+                half_written += 1
         machine.vdisk(*command)
         assert_sound(machine, size * MIB, files)
+    assert killed and (half_written or len(moments) == 1)
