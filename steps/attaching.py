@@ -57,7 +57,7 @@ class MountImage:
         if held.rootless:
             ctx.info(
                 "mounted without root: files on it are yours and only you see them; it is slower than with root, "
-                "cannot be exported while mounted, and nothing is trimmed"
+                "may keep times in full seconds, cannot be exported while mounted, and nothing is trimmed"
             )
         if held.not_yours and self.owner is not None:
             ctx.warn(f"the files on the disk belong to user {self.owner.uid}, and not to you: {held.not_yours}")

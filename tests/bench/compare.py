@@ -65,9 +65,12 @@ class Comparison:
     differences: tuple[Difference, ...]
 
 
-def compare(left: Path, right: Path) -> Comparison:
-    """Compare what is below two folders; the top folders themselves are not compared. Raises ``OSError``."""
-    one, other = survey(left), survey(right)
+def compare(left: Path, right: Path, *, tick: int = 1) -> Comparison:
+    """Compare what is below two folders; the top folders themselves are not compared. Raises ``OSError``.
+
+    ``tick``: nanoseconds to which one of them keeps times.
+    """
+    one, other = survey(left, tick), survey(right, tick)
     differences: list[Difference] = []
     for name in sorted(one.keys() | other.keys()):
         here, there = one.get(name), other.get(name)
@@ -85,7 +88,7 @@ def compare(left: Path, right: Path) -> Comparison:
     return Comparison(kinds, size, sum(bool(entry.linked) for entry in one.values()), tuple(differences))
 
 
-def survey(top: Path) -> dict[str, Entry]:
+def survey(top: Path, tick: int = 1) -> dict[str, Entry]:
     """Every entry below ``top`` by its path relative to it. Raises ``OSError``."""
     found = {str(path.relative_to(top)): path.lstat() for path in _walk(top, _NOT_COMPARED)}
     by_inode: dict[tuple[int, int], list[str]] = {}
@@ -108,7 +111,7 @@ def survey(top: Path) -> dict[str, Entry]:
             uid=status.st_uid,
             gid=status.st_gid,
             size=status.st_size if names else 0,
-            mtime_ns=status.st_mtime_ns,
+            mtime_ns=status.st_mtime_ns // tick * tick,
             target=str((top / name).readlink()) if is_link else "",
             device=status.st_rdev if is_device else 0,
             linked=tuple(sorted(names)) if len(names) > 1 else (),

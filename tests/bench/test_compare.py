@@ -125,3 +125,13 @@ def test_equal_files_are_linked_and_counted_once(tmp_path: Path) -> None:
     assert peculiarities.link_equal_files(tmp_path / "a", tmp_path / "b") == 1
     assert (tmp_path / "a/same").samefile(tmp_path / "b/same")
     assert measure(tmp_path) == (5, 103)
+
+
+def test_times_of_a_filesystem_that_keeps_them_roughly(tmp_path: Path) -> None:
+    for side, time in (("left", 5_900_000_000), ("right", 5_000_000_000)):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "file").write_text("same")
+        os.utime(tmp_path / side / "file", ns=(time, time))
+    left, right = tmp_path / "left", tmp_path / "right"
+    assert [each.what for each in compare(left, right).differences] == ["mtime_ns"]
+    assert compare(left, right, tick=10**9).differences == ()
