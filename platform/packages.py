@@ -1,7 +1,8 @@
 """Which package of which distribution holds a program, and how it is installed there.
 
-Sources: Debian 12's packages, as installed here; Fedora's, Arch's and openSUSE's own build files (``qemu.spec``,
-``PKGBUILD``, ``e2fsprogs.spec`` …) and package lists. Only Debian's were tried.
+Sources: Debian 12's packages, which every run of the tests installs. The names of QEMU's were read in the build files
+of Fedora, Arch and openSUSE, that of fuse2fs in Arch's. The others are how those distributions are known to call them:
+nobody has tried them.
 """
 
 from __future__ import annotations
