@@ -78,26 +78,22 @@ def assert_sound(machine: Machine, size: int, files: dict[str, str], *more: str)
         machine.vdisk("unmount", "my-dev")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "words",
     [
         ("--type", "vhd"),
-        *(
-            pytest.param(words, marks=pytest.mark.full)
-            for words in (
-                ("--type", "vhd", "--fixed"),
-                ("--type", "vhdx"),
-                ("--type", "vhdx", "--fs", "ntfs"),
-                ("--type", "qcow2"),
-                ("--type", "qcow2", "--fs", "btrfs", "--size", "300MiB"),
-                ("--type", "img", "--fs", "ntfs"),
-                ("--type", "img", "--encrypted", *SECRET),
-                ("--type", "vhd", "--encrypted", *SECRET),
-                ("--type", "loop"),
-                ("--type", "loop", "--fs", "ntfs"),
-                ("--type", "dmg"),
-            )
-        ),
+        ("--type", "vhd", "--fixed"),
+        ("--type", "vhdx"),
+        ("--type", "vhdx", "--fs", "ntfs"),
+        ("--type", "qcow2"),
+        ("--type", "qcow2", "--fs", "btrfs", "--size", "300MiB"),
+        ("--type", "img", "--fs", "ntfs"),
+        ("--type", "img", "--encrypted", *SECRET),
+        ("--type", "vhd", "--encrypted", *SECRET),
+        ("--type", "loop"),
+        ("--type", "loop", "--fs", "ntfs"),
+        ("--type", "dmg"),
     ],
     ids=" ".join,
 )
@@ -209,3 +205,7 @@ def test_killed_at_any_moment_it_goes_on(machine: Machine, type: str, moments: t
         machine.vdisk(*command)
         assert_sound(machine, size * MIB, files)
     assert killed and (half_written or len(moments) == 1)
+    if len(moments) == 1:
+        assert "too small" in machine.vdisk("resize", "my-dev", "--size", "18MiB", "--yes", check=4).err
+        resized(machine, "125MiB")
+        assert_sound(machine, 125 * MIB, files)
