@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from types import FrameType
 from typing import IO, cast
 
 from portunix_vdisk.platform.errors import Missing, ToolFailed
@@ -118,21 +120,23 @@ class Commands:
         words = [os.fspath(word) for word in arguments]
         path = program if program.startswith("/") else self.need(program)
         # The whole environment is given: plumbum's own is a copy from the time of import, shared by all threads.
-        process = cast(
-            "subprocess.Popen[bytes]",
-            LocalCommand(local.path(path)).popen(
-                words,
-                cwd="/",
-                env=english() | (dict(variables) if variables else {}),
-                stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=(*self.held(), *pass_fds),
-                **({} if user is None else {"user": user}),
-            ),
-        )
-        with ended(process):
-            stdout, stderr = process.communicate(input) if told is None else _heard(process, input, told)
+        with _Interrupt() as interrupt:
+            process = cast(
+                "subprocess.Popen[bytes]",
+                LocalCommand(local.path(path)).popen(
+                    words,
+                    cwd="/",
+                    env=english() | (dict(variables) if variables else {}),
+                    stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    pass_fds=(*self.held(), *pass_fds),
+                    **({} if user is None else {"user": user}),
+                ),
+            )
+            with ended(process):
+                interrupt.release()
+                stdout, stderr = process.communicate(input) if told is None else _heard(process, input, told)
         if process.returncode not in accept:
             raise ToolFailed((program, *map(display, words)), process.returncode, display((stderr or stdout)[-4000:]))
         return Output(process.returncode, stdout, stderr)
@@ -202,6 +206,35 @@ def _heard(process: subprocess.Popen[bytes], input: bytes | None, told: Callable
     stderr = process.stderr.read()
     process.wait()
     return b"".join(said), stderr
+
+
+class _Interrupt:
+    """Holds back Ctrl-C while a process is started: who was interrupted within could not end it.
+
+    Only where a handler of Python's would raise, in the main thread.
+    """
+
+    def __init__(self) -> None:
+        self._former: object = None
+        self._caught: list[tuple[int, FrameType | None]] = []
+
+    def __enter__(self) -> _Interrupt:
+        former = signal.getsignal(signal.SIGINT)
+        if callable(former) and threading.current_thread() is threading.main_thread():
+            self._former = former
+            signal.signal(signal.SIGINT, lambda number, frame: self._caught.append((number, frame)))
+        return self
+
+    def release(self) -> None:
+        """From now on it counts, also if it came meanwhile."""
+        former, self._former = self._former, None
+        if callable(former):
+            signal.signal(signal.SIGINT, former)
+            if self._caught:
+                former(*self._caught[0])
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
 
 
 @contextmanager

@@ -95,6 +95,30 @@ Commands().run("sh", "-c", "echo $$ > {pid_file}.new; mv {pid_file}.new {pid_fil
     assert start_time(int(pid_file.read_text())) is None
 
 
+def test_ctrl_c_while_the_child_is_started_leaves_none_either(tmp_path: Path) -> None:
+    script = f"""
+import os, signal, subprocess
+from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from portunix_vdisk.platform.commands import Commands
+start = subprocess.Popen._execute_child
+def interrupted(self, *given):
+    start(self, *given)
+    if "60" in given[0]:  # plumbum starts something, too
+        Path({str(tmp_path / "pid")!r}).write_text(str(self.pid))
+        os.kill(os.getpid(), signal.SIGINT)
+subprocess.Popen._execute_child = interrupted
+try:
+    Commands().run("sleep", "60")
+except KeyboardInterrupt:
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    raise SystemExit(7)
+"""
+    child = subprocess.run([sys.executable, "-c", script], check=False, timeout=20)
+    assert child.returncode == 7
+    assert start_time(int((tmp_path / "pid").read_text())) is None
+
+
 def test_a_process_that_forgets_the_first_signal_is_asked_again(tmp_path: Path) -> None:
     script = f"trap 'trap - TERM' TERM; : > {tmp_path}/ready; while :; do sleep 0.05; done"
     process = subprocess.Popen(["sh", "-c", script])
