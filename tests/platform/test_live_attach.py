@@ -34,7 +34,8 @@ def test_the_daemon_takes_commands_from_root_alone(disk: Disk, read_only: bool) 
         nodes = monitor.execute("query-named-block-nodes", {"flat": True})
     assert isinstance(nodes, list)
     drivers = {node["node-name"]: node["drv"] for node in nodes}
-    assert (drivers[DISK], drivers[PARTITION]) == ("file" if disk.type is ImageType.IMG else "vpc", "raw")
+    named = {ImageType.IMG: "file", ImageType.VHDX: "vhdx", ImageType.QCOW2: "qcow2"}
+    assert (drivers[DISK], drivers[PARTITION]) == (named.get(disk.type, "vpc"), "raw")
     disk.platform.detach(disk.image)
     assert not folder.exists()
 
