@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from portunix_vdisk.platform.base import Attachment, FileSystemType
-from portunix_vdisk.platform.errors import Missing, NotFound, Refused, VdiskError
+from portunix_vdisk.platform.errors import Missing, NotFound, Refused
 from portunix_vdisk.steps.archive.bases import base_chain
 from portunix_vdisk.steps.archive.documents import DiskFacts
 from portunix_vdisk.steps.archive.random_access import disk_of
 from portunix_vdisk.steps.archive.reader import ArchiveReader
-from portunix_vdisk.steps.attaching import AttachServed, DetachImage, MountImage, UnmountImage
+from portunix_vdisk.steps.attaching import AttachServed, DetachImage, UnmountImage
 from portunix_vdisk.steps.luks import MAGIC, is_encrypted
 from portunix_vdisk.steps.names import suggest_name
 from portunix_vdisk.steps.sizes import show_size
@@ -26,6 +25,7 @@ from portunix_vdisk.tasks.describe import show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
 from portunix_vdisk.tasks.mount_disk import unmount_graph
 from portunix_vdisk.tasks.serve_archive import command_of
+from portunix_vdisk.tasks.served import Served
 from portunix_vdisk.tasks.session import Session
 from portunix_vdisk.tasks.unlocking import keys_of, unlock_chain
 
@@ -42,20 +42,11 @@ def archive_mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
     with ArchiveReader(archive, asked, bases=bases) as reader:
         disk, generation = reader.index.disk, reader.index.generation
     label = f"generation {generation}"
-    file_system = _file_system(disk)
     wanted = session.absolute(options["mountpoint"]).resolve() if "mountpoint" in options else None
-
-    def attached(values: Values) -> bool:
-        held = session.platform.attachment(archive)
-        return held is not None and held.server_pid is not None and not held.problem and held.label == label
-
-    def mounted(values: Values) -> bool:
-        held = session.platform.attachment(archive)
-        fits = attached(values) and held is not None and held.mount_point is not None
-        return fits and held is not None and wanted in (None, held.mount_point)
+    served = Served(session, archive, label, _file_system(disk), disk.owner, wanted, "archive unmount")
 
     def attach(ctx: Context) -> Json:
-        held = session.platform.attachment(archive)
+        held = served.held
         if held is not None and held.problem:
             ctx.warn(f"{show_path(archive)}: {held.problem}; it is mounted anew")
             DetachImage(held.image).run(ctx)
@@ -69,26 +60,8 @@ def archive_mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
         server = command_of(archive, generation, bases, session.home)
         return AttachServed(archive, disk.partition, server, label, keys_of(base_chain(archive, bases))).run(ctx)
 
-    def mount(ctx: Context) -> Json:
-        held = session.platform.attachment(archive)
-        if held is not None and held.mount_point is not None:
-            raise Refused(
-                f"{show_path(archive)} is mounted already, at {show_path(held.mount_point)}",
-                hint=f"portunix vdisk archive unmount {show_path(held.mount_point)} first",
-            )
-        if wanted is None:
-            session.home.mounts.mkdir(parents=True, exist_ok=True)
-        try:
-            place = wanted or (session.home.mounts / archive.name).resolve()
-            return MountImage(archive, file_system, place, disk.owner).run(ctx)
-        except VdiskError as error:
-            with suppress(VdiskError):
-                DetachImage(archive).run(ctx)
-                error.state = "nothing is mounted"
-            raise
-
     def result(values: Mapping[str, Values]) -> Json:
-        held = session.platform.attachment(archive)
+        held = served.held
         return {
             "archive": show_path(archive),
             "generation": generation,
@@ -97,8 +70,7 @@ def archive_mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
             "size": show_size(disk.size),
             "size_bytes": disk.size,
             "file_system": disk.file_system,
-            "mount_point": show_path(held.mount_point) if held and held.mount_point else None,
-            "device": held.device if held else None,
+            **served.where(),
             "server_pid": held.server_pid if held else None,
             "changed": bool(session.ran),
         }
@@ -108,10 +80,7 @@ def archive_mount_graph(session: Session, options: Mapping[str, str]) -> Graph:
         disk=_label(archive),
         doc=f"mount {show_path(archive)} for reading",
         locks=(archive,),
-        members=(
-            Member("attach", "show the disk in the archive as a block device", attach, attached),
-            Member("mount", "make the files visible", mount, mounted),
-        ),
+        members=served.members(attach, "show the disk in the archive as a block device"),
         result=result,
     )
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from portunix_vdisk.platform.base import FileSystemType, ForeignType, ImageType
-from portunix_vdisk.platform.errors import BadUsage, NotFound, Refused, VdiskError
-from portunix_vdisk.steps.attaching import AttachServed, DetachImage, MountImage
+from portunix_vdisk.platform.errors import BadUsage, NotFound
+from portunix_vdisk.steps.attaching import AttachServed, DetachImage
 from portunix_vdisk.steps.disk import Disk
 from portunix_vdisk.steps.foreign.volumes import volumes_of
 from portunix_vdisk.steps.names import suggest_name
@@ -24,9 +23,10 @@ from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.archives import count_of
 from portunix_vdisk.tasks.describe import show_path
 from portunix_vdisk.tasks.foreign_image import Examined, examine, is_image
-from portunix_vdisk.tasks.graph import Graph, Member, Values
+from portunix_vdisk.tasks.graph import Graph, Values
 from portunix_vdisk.tasks.import_image import adopted, entering
 from portunix_vdisk.tasks.mount_disk import mount_graph
+from portunix_vdisk.tasks.served import Served
 from portunix_vdisk.tasks.session import Session
 from portunix_vdisk.tasks.which import find_disk
 
@@ -80,51 +80,23 @@ def _served_graph(session: Session, image: Path, found: Examined, options: Mappi
         if name in options:
             raise BadUsage(f"--{name} is not for images of the kind {found.kind}", "nothing was changed")
     wanted = session.absolute(options["mountpoint"]).resolve() if "mountpoint" in options else None
-    label = f"partition {found.volume.number}"
-
-    def attached(values: Values) -> bool:
-        held = session.platform.attachment(image)
-        return held is not None and held.server_pid is not None and not held.problem and held.label == label
-
-    def mounted(values: Values) -> bool:
-        held = session.platform.attachment(image)
-        fits = attached(values) and held is not None and held.mount_point is not None
-        return fits and held is not None and wanted in (None, held.mount_point)
+    label, file_system = f"partition {found.volume.number}", FileSystemType(found.volume.file_system)
+    served = Served(session, image, label, file_system, found.owner, wanted, "unmount")
 
     def attach(ctx: Context) -> Json:
-        held = session.platform.attachment(image)
+        held = served.held
         if held is not None and (held.problem or held.mount_point is None):
             DetachImage(held.image).run(ctx)
         server = session.platform.foreign_server(image, ForeignType(found.kind))
         return AttachServed(image, found.volume.partition, tuple(server), label).run(ctx)
 
-    def mount(ctx: Context) -> Json:
-        held = session.platform.attachment(image)
-        if held is not None and held.mount_point is not None:
-            raise Refused(
-                f"{show_path(image)} is mounted already, at {show_path(held.mount_point)}",
-                hint=f"portunix vdisk unmount {show_path(held.mount_point)} first",
-            )
-        if wanted is None:
-            session.home.mounts.mkdir(parents=True, exist_ok=True)
-        try:
-            place = wanted or (session.home.mounts / image.name).resolve()
-            return MountImage(image, FileSystemType(found.volume.file_system), place, found.owner).run(ctx)
-        except VdiskError as error:
-            with suppress(VdiskError):
-                DetachImage(image).run(ctx)
-                error.state = "nothing is mounted"
-            raise
-
     def result(values: Mapping[str, Values]) -> Json:
-        held = session.platform.attachment(image)
         return {
             "image": show_path(image),
             "kind": str(found.kind),
             "file_system": found.volume.file_system,
             "partition": found.volume.number,
-            "mount_point": show_path(held.mount_point) if held and held.mount_point else None,
-            "device": held.device if held else None,
+            **served.where(),
             "changed": bool(session.ran),
         }
 
@@ -133,9 +105,6 @@ def _served_graph(session: Session, image: Path, found: Examined, options: Mappi
         disk=suggest_name(image.name),
         doc=f"mount {show_path(image)} for reading",
         locks=(image,),
-        members=(
-            Member("attach", "show the partition as a block device", attach, attached),
-            Member("mount", "make the files visible", mount, mounted),
-        ),
+        members=served.members(attach, "show the partition as a block device"),
         result=result,
     )
