@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,6 +110,8 @@ def _device(mounting: Mounting, image: Path) -> Iterator[str]:
 
 @contextmanager
 def _mounted(device: str, fs: FileSystemType) -> Iterator[Path]:
+    import tempfile  # takes long to import, and the attach program rarely needs it
+
     point = Path(tempfile.mkdtemp(prefix="portunix-vdisk-", dir="/run"))
     try:
         options = "nouuid" if fs is FileSystemType.XFS else ""

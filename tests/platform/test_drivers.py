@@ -107,7 +107,9 @@ def test_what_a_killed_mount_left_in_the_private_folder_is_never_deleted(
     with monkeypatch.context() as patched:
         patched.setattr(drivers.mounts, "mount", kill)
         patched.setattr(drivers, "leave", lambda private: None)
-        patched.setattr(drivers, "_by_kernel", lambda showing: (_ for _ in ()).throw(OSError(19, "no such device")))
+        patched.setattr(
+            drivers, "_by_kernel", lambda commands, showing: (_ for _ in ()).throw(OSError(19, "no such device"))
+        )
         with pytest.raises(Killed):
             platform.mount(image, fs, point)
     folder = state.ROOT / state.key_of(image.stat())

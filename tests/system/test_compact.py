@@ -19,6 +19,7 @@ from portunix_vdisk.platform.base import Partition
 from portunix_vdisk.tests.system.test_kill import allocated, group_of, kill_at
 
 TYPES = ["vhd", "img"]
+MOSTLY_ONE = ["vhd", pytest.param("img", marks=pytest.mark.full)]
 MIB = 1 << 20
 
 
@@ -90,7 +91,7 @@ def test_the_lines_of_the_specification(machine: Machine, type: str) -> None:
     assert {name: fact for name, fact in facts(machine.folder / "copy").items() if name != b"later"} == before
 
 
-@pytest.mark.parametrize("type", TYPES)
+@pytest.mark.parametrize("type", MOSTLY_ONE)
 def test_a_second_run_does_nothing(machine: Machine, type: str) -> None:
     prepare(machine, type)
     machine.vdisk("unmount", "my-dev")
@@ -169,7 +170,7 @@ def test_stopped_it_is_mounted_again_and_goes_on(machine: Machine, type: str) ->
     assert facts(point) == before
 
 
-@pytest.mark.parametrize("type", TYPES)
+@pytest.mark.parametrize("type", MOSTLY_ONE)
 def test_killed_at_any_byte_it_goes_on(machine: Machine, request: pytest.FixtureRequest, type: str) -> None:
     point = prepare(machine, type)
     before = facts(point)
@@ -193,7 +194,7 @@ def test_killed_at_any_byte_it_goes_on(machine: Machine, request: pytest.Fixture
     assert facts(point) == before
 
 
-@pytest.mark.parametrize("type", TYPES)
+@pytest.mark.parametrize("type", MOSTLY_ONE)
 def test_killed_while_it_was_unmounted_or_mounting(machine: Machine, request: pytest.FixtureRequest, type: str) -> None:
     """Whatever the moment: the next mount, or the next compact, just works."""
     point = prepare(machine, type)

@@ -17,6 +17,7 @@ from machine import Machine
 from watching import WriteWatch, members
 
 FORMAT = {"vhd": "vpc", "img": "raw"}
+LONG = pytest.mark.full
 DATA = 160_000_000
 
 
@@ -74,7 +75,7 @@ def kill_at(machine: Machine, command: tuple[str, ...], size: Callable[[], int],
     return -1
 
 
-@pytest.mark.parametrize("type", ["vhd", "img"])
+@pytest.mark.parametrize("type", ["vhd", pytest.param("img", marks=LONG)])
 def test_export_killed_at_any_byte_resumes(machine: Machine, request: pytest.FixtureRequest, type: str) -> None:
     fill(machine, type)
     reference = machine.vdisk("export", "--disk", "my-dev", "--output", "whole.zip", "--level", "3", "--json").result
@@ -99,7 +100,7 @@ def test_export_killed_at_any_byte_resumes(machine: Machine, request: pytest.Fix
     assert middle > 0, "no kill left a partial between 30 and 70 %"
 
 
-@pytest.mark.parametrize("type", ["vhd", "img"])
+@pytest.mark.parametrize("type", [pytest.param("vhd", marks=LONG), "img"])
 def test_import_killed_at_any_byte_resumes(machine: Machine, request: pytest.FixtureRequest, type: str) -> None:
     fill(machine, type)
     reference = machine.vdisk("export", "--disk", "my-dev", "--output", "whole.zip", "--level", "3", "--json").result
@@ -126,8 +127,17 @@ def test_import_killed_at_any_byte_resumes(machine: Machine, request: pytest.Fix
     assert middle > 0, "no kill left a partial between 30 and 70 %"
 
 
-@pytest.mark.parametrize("victim", ["server", "worker", "client"])
-@pytest.mark.parametrize("operation", ["export", "import"])
+@pytest.mark.parametrize(
+    ("operation", "victim"),
+    [
+        ("export", "server"),
+        ("export", "worker"),
+        ("import", "client"),
+        pytest.param("export", "client", marks=LONG),
+        pytest.param("import", "server", marks=LONG),
+        pytest.param("import", "worker", marks=LONG),
+    ],
+)
 def test_each_process_killed_alone(machine: Machine, victim: str, operation: str) -> None:
     fill(machine, "vhd")
     commands = {
@@ -235,7 +245,7 @@ def test_an_import_is_aborted_with_or_without_its_name(machine: Machine) -> None
 
 def test_create_killed_at_any_moment(machine: Machine, request: pytest.FixtureRequest) -> None:
     dice = random.Random(7)
-    for number in range(40 if request.config.getoption("--full") else 5):
+    for number in range(40 if request.config.getoption("--full") else 3):
         name = f"d{number}"
         group = group_of(machine)
         process = machine.start("create", "--name", name, "--size", "2GB", "--type", dice.choice(["vhd", "img"]))
