@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import stat
 import tempfile
@@ -101,7 +102,8 @@ def _files() -> Iterator[str]:
 
 
 def _descriptors() -> Iterator[str]:
-    """Files that this process itself has open."""
+    """Files that this process itself has open, but for those that it has forgotten and not yet closed."""
+    gc.collect()
     for link in Path("/proc/self/fd").iterdir():
         try:
             if stat.S_ISREG(link.stat().st_mode):
