@@ -82,7 +82,7 @@ def _make_room(file: RawImage, descriptor: int, entries: int) -> None:
     end = blocks.table_at + -(-entries * _ENTRY // SECTOR) * SECTOR
     for number, entry in enumerate(blocks.table):
         if entry != vhd.UNUSED and entry * SECTOR < end:
-            _move(file, descriptor, blocks, number)
+            _move(file, descriptor, blocks, number, end)
     layout = vhd.inspect(descriptor)
     if layout.end < end:
         os.pwrite(descriptor, layout.footer, end)
@@ -91,10 +91,11 @@ def _make_room(file: RawImage, descriptor: int, entries: int) -> None:
     os.fsync(descriptor)
 
 
-def _move(file: RawImage, descriptor: int, blocks: vhd.VhdBlocks, number: int) -> None:
-    """Copy a block to the end of the file, and let the table point there."""
+def _move(file: RawImage, descriptor: int, blocks: vhd.VhdBlocks, number: int, least: int) -> None:
+    """Copy a block to the end of the file, but not before ``least``, and let the table point there."""
     layout = vhd.inspect(descriptor)
-    start = layout.end + -(layout.end + blocks.bitmap) % _PAGE
+    start = max(layout.end, least)
+    start += -(start + blocks.bitmap) % _PAGE
     length = blocks.bitmap + blocks.size
     os.pwrite(descriptor, layout.footer, start + length)
     file.zero(layout.end, start + length - layout.end)

@@ -82,6 +82,20 @@ def test_it_grows_and_shrinks(platform: LinuxPlatform, tmp_path: Path, type: Ima
     assert_holds(platform, image, type, large, places | {20 * MIB: b"\4" * MIB})
 
 
+@pytest.mark.parametrize("type", OURS[:2])
+@pytest.mark.parametrize("used", [1, 2, 5])
+def test_a_table_longer_than_what_it_displaces(
+    platform: LinuxPlatform, tmp_path: Path, type: ImageType, used: int
+) -> None:
+    """Blocks that make room must not move to where the table will be."""
+    image, large = tmp_path / f"disk.{type.extension}", 2000 * GIB
+    platform.create_image(image, type, 40 * MIB)
+    places = {number * 8 * MIB: bytes([number + 1]) * 4096 for number in range(used)}
+    fill(platform, image, type, places)
+    platform.sizing.image(image, type, large)
+    assert_holds(platform, image, type, large, places)
+
+
 @pytest.mark.parametrize("type", [OURS[0], *(pytest.param(type, marks=pytest.mark.full) for type in OURS[1:])])
 def test_killed_before_any_write_it_goes_on(
     platform: LinuxPlatform,
