@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from kinds import FORMAT
 
+from portunix_vdisk.platform import vhd
 from portunix_vdisk.platform.base import MIB, ImageType
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
 
@@ -56,6 +57,10 @@ def assert_holds(platform: LinuxPlatform, image: Path, type: ImageType, size: in
         words = ["qemu-io", "-r", "-f", qemu, "-c", f"read -P {data[0]} {offset} {len(data)}", image]
         said = subprocess.run(words, check=True, capture_output=True).stdout.decode()
         assert "failed" not in said, said
+    if type is ImageType.VHD:
+        with image.open("rb") as file:
+            blocks = vhd.blocks_of(file.fileno())
+        assert len(blocks.table) == -(-size // blocks.size), "the header counts no blocks that there are not"
     told = subprocess.run(["qemu-img", "info", "-f", qemu, image], check=True, capture_output=True).stdout.decode()
     assert f"({size} bytes)" in told
 
