@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import BinaryIO, Final
 from uuid import uuid4
 
+from zlib_ng.zlib_ng import crc32_combine
+
 from portunix_vdisk.platform.base import MIB, SECTOR, ImageType
 from portunix_vdisk.platform.errors import Corrupt, Failed, Interrupted, Refused, VdiskError
 from portunix_vdisk.steps import durable
 from portunix_vdisk.steps.archive.pipeline import Pipeline
 from portunix_vdisk.steps.compact.replace import sync_file
 from portunix_vdisk.steps.compact.survey import out_of_room
-from portunix_vdisk.steps.crc32 import joined, of_zeros
 from portunix_vdisk.steps.foreign.filesystems import Read
 from portunix_vdisk.steps.foreign.udif import CRC32, EMPTY, RUN, TABLE, TRAILER, Kind, Run, Udif, check_data, read_udif
 from portunix_vdisk.steps.source import ImageSource
@@ -224,13 +225,13 @@ class _Writer:
         self._file.write(packed.data)
         self._add(packed.kind, length, len(packed.data))
         self._stored_sum = zlib.crc32(packed.data, self._stored_sum)
-        self._plain_sum = joined(self._plain_sum, packed.plain_sum, length)
+        self._plain_sum = crc32_combine(self._plain_sum, packed.plain_sum, length)
 
     def _leave_empty(self, until: int) -> None:
         """Everything up to there reads as zeros."""
         if length := until - self._end:
             self._add(Kind.ZERO, length, 0)
-            self._plain_sum = joined(self._plain_sum, of_zeros(length), length)
+            self._plain_sum = crc32_combine(self._plain_sum, sum_of_zeros(length), length)
 
     def _add(self, kind: Kind, length: int, stored: int) -> None:
         self._runs.append(Run(kind, self._end // SECTOR, length // SECTOR, self._length, stored))
@@ -258,6 +259,12 @@ class _Writer:
             *(CRC32, 32, _value(self._stored_sum), self._length, table),
             *(CRC32, 32, _value(every), 1, self._source.size // SECTOR),
         )
+
+
+def sum_of_zeros(length: int) -> int:
+    """The CRC-32 of so many zeros, without looking at any: they only move on the ones with which it begins and ends."""
+    ones = 0xFFFFFFFF
+    return crc32_combine(ones, ones, length)
 
 
 def _value(checksum: int) -> bytes:

@@ -11,6 +11,7 @@ import subprocess
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from media import small_ext4
 from silent import Silent
+from zlib_ng.zlib_ng import crc32_combine
 
 from portunix_vdisk.platform.base import MIB, SECTOR, ForeignType, ImageType
 from portunix_vdisk.platform.errors import Corrupt, Failed, Interrupted, Refused, VdiskError
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
 from portunix_vdisk.steps import dmg
-from portunix_vdisk.steps.crc32 import joined, of_zeros
 from portunix_vdisk.steps.dmg import WriteUdzo
 from portunix_vdisk.steps.foreign.copy import CopyForeign
 from portunix_vdisk.steps.foreign.udif import CRC32, RUN, TABLE, TRAILER, Kind, Run, read_udif
@@ -85,11 +86,11 @@ def test_others_read_what_is_written(tmp_path: Path, sectors: int, pieces: list[
     assert holes * SECTOR >= len(wanted) - sum(MIB for at in range(0, len(wanted), MIB) if any(wanted[at : at + MIB]))
 
 
-def test_checksums_of_parts_make_that_of_the_whole() -> None:
-    one, other = os.urandom(1000), os.urandom(4097)
-    assert joined(zlib.crc32(one), zlib.crc32(other), len(other)) == zlib.crc32(one + other)
+def test_the_checksum_of_zeros_needs_none() -> None:
     for length in (0, 1, 511, 4 * MIB):
-        assert of_zeros(length) == zlib.crc32(bytes(length))
+        assert dmg.sum_of_zeros(length) == zlib.crc32(bytes(length))
+    doubled = crc32_combine(dmg.sum_of_zeros(1 << 44), dmg.sum_of_zeros(1 << 44), 1 << 44)
+    assert dmg.sum_of_zeros(1 << 45) == doubled, "nor is there a length that is too large"
 
 
 def test_a_large_disk_gets_larger_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +204,9 @@ def test_bzip2_is_read_or_refused_before_anything_is_copied(tmp_path: Path) -> N
         ([Run(Kind.ZERO, 0, 0, 0, 0)], 0),
         ([Run(Kind.ZERO, 0, 1 << 60, 0, 0)], 1 << 60),
         ([], 10),
+        # As many sectors as the disk has, but some of them twice and others never.
+        ([FIRST, replace(SECOND, start=2), GAP], 10),
+        ([FIRST, SECOND, replace(GAP, start=5)], 10),
     ],
 )
 def test_tables_that_lie_are_refused(tmp_path: Path, runs: list[Run], sectors: int) -> None:
