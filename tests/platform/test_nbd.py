@@ -14,6 +14,7 @@ import pytest
 
 from portunix_vdisk.platform.base import MIB
 from portunix_vdisk.platform.errors import Failed
+from portunix_vdisk.platform.linux.processes import end, identify
 from portunix_vdisk.platform.nbd import NbdClient
 
 SIZE = 80 * MIB
@@ -33,8 +34,6 @@ def server(tmp_path: Path) -> Iterator[Path]:
     options = ["-t", "-e", "4", "-x", "disk", "-f", "raw", "-k", str(path), "--fork", f"--pid-file={tmp_path / 'pid'}"]
     subprocess.run(["qemu-nbd", *options, tmp_path / "file"], check=True)
     yield path
-    from portunix_vdisk.platform.linux.processes import end, identify
-
     found = identify(int((tmp_path / "pid").read_text()))
     assert found is not None
     assert end(found, 10)
@@ -87,7 +86,9 @@ def test_read_only(tmp_path: Path) -> None:
     path = tmp_path / "second"
     (tmp_path / "second file").write_bytes(bytes(MIB))
     command = ["qemu-nbd", "-r", "-f", "raw", "-k", str(path), "--fork", str(tmp_path / "second file")]
-    subprocess.run(command, check=True)
+    subprocess.run([*command, f"--pid-file={tmp_path / 'pid'}"], check=True)
+    server = identify(int((tmp_path / "pid").read_text()))
+    assert server is not None
     client = NbdClient(connect(path))
     try:
         assert client.export.read_only
@@ -97,6 +98,7 @@ def test_read_only(tmp_path: Path) -> None:
         assert client.read(0, 1) == b"\0"
     finally:
         client.close()
+        assert end(server, 5)  # it ends by itself, but not at once
     with pytest.raises(Failed):
         client.read(0, 1)
 
