@@ -122,7 +122,9 @@ class Engine:
         if word == "wait":  # works until it is told to stop, and leaves marks of that in the folder
             mark = Path(argument or os.devnull)
             if argument:
-                mark.write_text(f"{os.getpid()}")
+                whole = mark.with_name(mark.name + ".new")  # a reader that waits for the mark finds it whole
+                whole.write_text(f"{os.getpid()}")
+                whole.rename(mark)
             listener.task_started("sync:my-dev:copy", "copy files")
             for number in range(6000):
                 listener.progress("sync:my-dev:copy", number, 6000, "files")
