@@ -1,0 +1,173 @@
+"""What is installed on a disk, as the disk itself remembers it: ``.vdisk/installed.json``.
+
+    {"version": 1, "tools": [...], "packages": [...]}
+
+Each entry has the fields of :class:`InstalledTool` or :class:`InstalledPackage`. All paths are relative, with slashes:
+the disk is mounted elsewhere tomorrow. The file comes with a disk that anybody may have made, so it is not trusted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from portunix_vdisk.platform.errors import Corrupt
+from portunix_vdisk.steps.durable import fsync_folder, replace_text
+
+STATE: Final = ".vdisk"
+"""Folder on the disk of what this program keeps there."""
+FILE: Final = "installed.json"
+VERSION: Final = 1
+_LARGEST: Final = 4 << 20
+_NAME: Final = re.compile(r"[A-Za-z0-9@][A-Za-z0-9@/+._~-]{0,199}")
+_COMMAND: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9+._-]{0,99}")
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledTool:
+    """One version of a tool.
+
+    Args:
+        name: the recipe's name.
+        version: exact.
+        source: where it came from: ``pypi``, ``npm``, ``debian``, ``archive`` …
+        folder: what it lies in, seen from the disk's root: ``tools/nodejs/20.20.2``.
+        commands: name of each command, and its file, seen from ``folder``.
+        environment: variables that the tool needs; in their values ``{root}`` is the disk's mount point, ``{folder}``
+            the tool's folder.
+        digests: SHA-256 of each file that was fetched for it, by the address it came from.
+        active: whether this is the version that the commands mean.
+    """
+
+    name: str
+    version: str
+    source: str
+    folder: str
+    commands: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledPackage:
+    """A library of a language that was asked for by name (what it needs itself stands in the language's own files)."""
+
+    language: str
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """Everything that is installed on one disk."""
+
+    tools: tuple[InstalledTool, ...] = ()
+    packages: tuple[InstalledPackage, ...] = ()
+
+    def active(self, name: str) -> InstalledTool | None:
+        """The version of a tool that its commands mean."""
+        return next((one for one in self.tools if one.name == name and one.active), None)
+
+    def with_tool(self, tool: InstalledTool) -> Installed:
+        """With that version in place of an equal one; if it is active, no other version of it is any more."""
+        others = [one for one in self.tools if (one.name, one.version) != (tool.name, tool.version)]
+        if tool.active:
+            others = [replace(one, active=False) if one.name == tool.name else one for one in others]
+        ordered = sorted((*others, tool), key=lambda one: (one.name, one.version))
+        return Installed(tuple(ordered), self.packages)
+
+    def without_tool(self, name: str, version: str) -> Installed:
+        """Without that version of a tool."""
+        kept = (one for one in self.tools if (one.name, one.version) != (name, version))
+        return Installed(tuple(kept), self.packages)
+
+    def with_packages(self, language: str, packages: Mapping[str, str]) -> Installed:
+        """With these versions, by name, of a language's packages in place of all that it had."""
+        kept = [one for one in self.packages if one.language != language]
+        kept += [InstalledPackage(language, name, version) for name, version in packages.items()]
+        return Installed(self.tools, tuple(sorted(kept, key=lambda one: (one.language, one.name))))
+
+
+def read_installed(root: Path) -> Installed:
+    """What is installed on the disk that is mounted at ``root``; nothing if the file is not there.
+
+    Raises ``Corrupt``: it is no such file, or names something outside the disk. ``OSError``: it cannot be read.
+    """
+    path = root / STATE / FILE
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LARGEST + 1)
+    except FileNotFoundError:
+        return Installed()
+    try:
+        if len(text) > _LARGEST:
+            raise ValueError("it is too long")
+        content = json.loads(text)
+        if content["version"] != VERSION:
+            raise ValueError(f"its version is {content['version']!r}")
+        tools = tuple(_tool(one) for one in content["tools"])
+        packages = tuple(_package(one) for one in content["packages"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Corrupt(
+            f"{path} does not say what is installed: {error}",
+            state="nothing was changed",
+            hint="install the tools again after moving that file away",
+        ) from error
+    return Installed(tools, packages)
+
+
+def write_installed(root: Path, installed: Installed) -> None:
+    """Make it what the disk remembers, durably. Raises ``OSError``."""
+    folder = root / STATE
+    folder.mkdir(exist_ok=True)
+    content = {
+        "version": VERSION,
+        "tools": [asdict(one) for one in installed.tools],
+        "packages": [asdict(one) for one in installed.packages],
+    }
+    replace_text(folder / FILE, json.dumps(content, indent=1, sort_keys=True) + "\n")
+    fsync_folder(folder)
+
+
+def _tool(given: Any) -> InstalledTool:
+    tool = InstalledTool(**given)
+    for text in (tool.name, tool.version, tool.source):
+        _check(_NAME, text)
+    _inside(tool.folder)
+    for name, value in tool.commands.items():
+        _check(_COMMAND, name)
+        _inside(value)
+    for name, value in tool.environment.items():
+        _check(_VARIABLE, name)
+        if not isinstance(value, str) or not value.isprintable():
+            raise ValueError(f"{value!r} is no value of a variable")
+    for address, digest in tool.digests.items():
+        if not isinstance(address, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+            raise ValueError(f"{digest!r} is no digest")
+    if not isinstance(tool.active, bool):
+        raise ValueError(f"{tool.active!r} is neither true nor false")
+    return tool
+
+
+def _package(given: Any) -> InstalledPackage:
+    package = InstalledPackage(**given)
+    for text in (package.language, package.name, package.version):
+        _check(_NAME, text)
+    return package
+
+
+def _check(pattern: re.Pattern[str], text: str) -> None:
+    if not pattern.fullmatch(text) or ".." in PurePosixPath(text).parts:
+        raise ValueError(f"{text!r} is not expected there")
+
+
+def _inside(text: str) -> None:
+    path = PurePosixPath(text)
+    if path.is_absolute() or ".." in path.parts or not path.parts or not text.isprintable():
+        raise ValueError(f"{text!r} is no place on the disk")
