@@ -73,6 +73,11 @@ class Home:
         return self.vdisk / "disks"
 
     @property
+    def blocks(self) -> Path:
+        """Folder of what is remembered of the blocks of exported disks: a file for each, called like its UUID."""
+        return self.vdisk / "blocks"
+
+    @property
     def mounts(self) -> Path:
         """Default folder of mount points."""
         return self.vdisk / "mnt"

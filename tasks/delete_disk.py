@@ -31,6 +31,7 @@ def delete_graph(session: Session, options: Mapping[str, str]) -> Graph:
         if not ctx.confirm("delete", text):
             raise Refused(f"{disk.name} was not deleted", state="nothing was changed")
         release_image(disk.path, ctx)
+        (session.home.blocks / disk.uuid).unlink(missing_ok=True)
         if disk.state is DiskState.READY:
             return RemoveDisk(session.home.catalog, disk.uuid, disk.path).run(ctx)
         return {"image": undo_unfinished(session, disk.name)}

@@ -204,6 +204,7 @@ def _export(session: Session, disk: Disk, output: Path, options: Mapping[str, st
         volume_size=volume_size(session, output, options),
         keep=count_of(options.get("keep", "2"), "keep"),
         base=archive_at(session, base) if base else None,
+        blocks=session.home.blocks / disk.uuid,
     )
 
 

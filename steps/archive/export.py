@@ -19,6 +19,7 @@ from portunix_vdisk.steps.archive.documents import (
     update_text,
 )
 from portunix_vdisk.steps.archive.index import Base, Chunk, Index, Previous, root_of_chunks
+from portunix_vdisk.steps.archive.known_blocks import KnownBlocks
 from portunix_vdisk.steps.archive.layout import (
     MAX_CHUNKS,
     MAX_DISK_SIZE,
@@ -97,7 +98,8 @@ class ExportJob:
         if target.content is not None:
             self._adopt(target.content)
         level = LEVEL if export.level is None else export.level
-        self.packer = Packer(self.source, self.held, self.former or self.delta, level)
+        self._blocks = KnownBlocks(export.blocks) if export.blocks is not None else None
+        self.packer = Packer(self.source, self.held, self.former or self.delta, level, self._blocks)
         self.done = sum(self.packer.data_bytes(offset) for offset in self.covered if offset in self.current)
 
     @property
@@ -152,6 +154,8 @@ class ExportJob:
             with suppress(OSError):
                 self.appender.file.files[0].unlink()
         self.appender.close()
+        if self._blocks is not None:
+            self._blocks.close()
         for state in (self.former, self.delta):
             if state is not None:
                 state.reader.close()

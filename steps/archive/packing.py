@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -13,8 +13,9 @@ import zstandard
 from portunix_vdisk.platform.errors import Corrupt
 from portunix_vdisk.steps.archive.digest import digest_of
 from portunix_vdisk.steps.archive.index import Base
+from portunix_vdisk.steps.archive.known_blocks import KnownBlocks
 from portunix_vdisk.steps.archive.layout import CHUNK_SIZE, Kind, chunk_length
-from portunix_vdisk.steps.archive.patch import make_patch
+from portunix_vdisk.steps.archive.patch import BLOCK, changed_blocks, make_patch
 from portunix_vdisk.steps.archive.sealing import Piece
 from portunix_vdisk.steps.source import Source
 
@@ -36,8 +37,11 @@ class Packed:
 class Former(Protocol):
     """Former states of chunks, to make patches against."""
 
+    def base_for(self, offset: int) -> Base | None:
+        """The whole chunk that the archive has for this place."""
+
     def base_at(self, offset: int) -> tuple[Base, bytes] | None:
-        """The whole chunk that the archive has for this place, and its content. Raises ``Corrupt``."""
+        """The same, and its content. Raises ``Corrupt``."""
 
 
 def covered_chunks(extents: Iterable[tuple[int, int]]) -> list[int]:
@@ -73,15 +77,22 @@ class Packer:
         known: digests whose content is in the archive already; it may grow while threads look into it.
         former: what patches are made against; None for none.
         level: zstd's level, or :data:`STORE`; it may be changed at any time.
+        blocks: what is remembered of the blocks of former states; None to unpack these instead.
     """
 
     def __init__(
-        self, source: Source, known: Container[bytes], former: Former | None = None, level: int = LEVEL
+        self,
+        source: Source,
+        known: Container[bytes],
+        former: Former | None = None,
+        level: int = LEVEL,
+        blocks: KnownBlocks | None = None,
     ) -> None:
         self._source = source
         self._ends = [end for _, end in source.extents]
         self._known = known
         self._former = former
+        self._blocks = blocks
         self.level = level
         self._local = _Local()
 
@@ -115,6 +126,8 @@ class Packer:
 
     def _whole(self, offset: int, buffer: bytearray, digest: bytes) -> Packed:
         length = len(buffer)
+        if self._blocks is not None:
+            self._blocks.note(offset, digest, buffer)
         if self.level != STORE:
             payload = self._local.compressor(self.level).compress(buffer)
             if len(payload) < length - length // 32:
@@ -123,15 +136,26 @@ class Packer:
 
     def _patched(self, offset: int, buffer: bytearray, digest: bytes) -> Packed | None:
         """The chunk as a patch, where a former state is at hand of which at least half is still the same."""
+        former = self._former
+        base = former.base_for(offset) if former is not None else None
+        if former is None or base is None:
+            return None
+        known = self._blocks.changed(offset, base.digest, buffer) if self._blocks is not None else None
+        changed = self._compared(former, offset, buffer) if known is None else known
+        if changed is None or len(changed) * BLOCK > len(buffer) // 2:
+            return None
+        payload = self._local.compressor(max(self.level, LEVEL)).compress(make_patch(base.digest, buffer, changed))
+        return Packed(Piece(Kind.PATCH, offset, len(buffer), digest), payload, base)
+
+    def _compared(self, former: Former, offset: int, buffer: bytearray) -> Sequence[int] | None:
+        """The blocks in which a chunk differs from its former state, by unpacking that."""
         try:
-            found = self._former.base_at(offset) if self._former is not None else None
+            found = former.base_at(offset)
         except Corrupt:
             return None  # what can't be read is no base; the whole chunk is stored, and verifying names the damage
         if found is None or len(found[1]) != len(buffer):
             return None
-        base, former = found
-        patch = make_patch(former, base.digest, buffer, len(buffer) // 2)
-        if patch is None:
-            return None
-        payload = self._local.compressor(max(self.level, LEVEL)).compress(patch)
-        return Packed(Piece(Kind.PATCH, offset, len(buffer), digest), payload, base)
+        base, content = found
+        if self._blocks is not None:
+            self._blocks.note(offset, base.digest, content)
+        return changed_blocks(content, buffer)

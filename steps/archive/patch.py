@@ -7,6 +7,7 @@ in ascending order, then the blocks one after the other; the last block of a chu
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 from portunix_vdisk.platform.errors import Corrupt
@@ -16,11 +17,8 @@ _STRIDE: Final = 16 * BLOCK
 _HEAD: Final = struct.Struct("<II32s")
 
 
-def make_patch(former: bytes, digest: bytes, now: bytes | bytearray, most: int) -> bytes | None:
-    """What turns ``former``, whose digest is given, into ``now``; None if that needs more than ``most`` bytes.
-
-    Both have the same length.
-    """
+def changed_blocks(former: bytes, now: bytes | bytearray) -> list[int]:
+    """Numbers of the blocks in which two chunks of the same length differ, ascending."""
     changed: list[int] = []
     # Slices of bytes are compared at the speed of memory; memoryviews are compared byte by byte.
     for start in range(0, len(now), _STRIDE):
@@ -29,8 +27,11 @@ def make_patch(former: bytes, digest: bytes, now: bytes | bytearray, most: int) 
         for at in range(start, min(start + _STRIDE, len(now)), BLOCK):
             if now[at : at + BLOCK] != former[at : at + BLOCK]:
                 changed.append(at // BLOCK)
-        if len(changed) * BLOCK > most:
-            return None
+    return changed
+
+
+def make_patch(digest: bytes, now: bytes | bytearray, changed: Sequence[int]) -> bytes:
+    """What turns the former chunk with that digest, which differs in these blocks, into ``now``."""
     head = _HEAD.pack(BLOCK, len(changed), digest) + struct.pack(f"<{len(changed)}I", *changed)
     return head + b"".join(now[number * BLOCK : (number + 1) * BLOCK] for number in changed)
 

@@ -27,6 +27,7 @@ class Export:
         volume_size: size of the volumes of a new archive in bytes; None for one file.
         keep: how many generations an updated archive keeps.
         base: a new archive holds only what this one doesn't.
+        blocks: file in which this machine remembers the blocks of the disk's chunks; None to do without.
         elsewhere: the command that goes on with it on another medium, where this one turns out to be too small.
     """
 
@@ -38,6 +39,7 @@ class Export:
     volume_size: int | None = None
     keep: int = 2
     base: Path | None = None
+    blocks: Path | None = field(default=None, compare=False)
     elsewhere: str = field(default="", compare=False)
     source: Callable[[Context], Source | None] | None = field(default=None, compare=False, repr=False)
 

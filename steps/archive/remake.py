@@ -16,7 +16,7 @@ from portunix_vdisk.steps.archive.layout import MEMBER, SEALED_EXTRA, Kind, kind
 from portunix_vdisk.steps.archive.members import decompress, numbered
 from portunix_vdisk.steps.archive.mending import Overlay
 from portunix_vdisk.steps.archive.packing import LEVEL
-from portunix_vdisk.steps.archive.patch import apply_patch, base_digest, longest_patch, make_patch
+from portunix_vdisk.steps.archive.patch import apply_patch, base_digest, changed_blocks, longest_patch, make_patch
 from portunix_vdisk.steps.archive.reader import ArchiveReader
 from portunix_vdisk.steps.archive.record import Record, header_length
 from portunix_vdisk.steps.archive.sealing import Piece
@@ -141,7 +141,7 @@ class Remaker:
             former = self._reader.plain(held)
         except Corrupt:
             former = self._donors.chunk(base.digest, need.offsets, need.length)
-        return None if former is None else make_patch(former, base.digest, plain, len(plain))
+        return None if former is None else make_patch(base.digest, plain, changed_blocks(former, plain))
 
     def _sealed(self, need: Need, record: Record, payload: bytes, there: bytes) -> bytes | None:
         vault = self._reader.vault

@@ -19,7 +19,7 @@ from portunix_vdisk.steps.archive.index import index_text, parse_index
 from portunix_vdisk.steps.archive.keys import KeySlot
 from portunix_vdisk.steps.archive.members import decompress, read_first, read_member
 from portunix_vdisk.steps.archive.partial import never_begun, read_back
-from portunix_vdisk.steps.archive.patch import apply_patch, base_digest, make_patch
+from portunix_vdisk.steps.archive.patch import apply_patch, base_digest, changed_blocks, make_patch
 from portunix_vdisk.steps.archive.rebuild import walk
 from portunix_vdisk.steps.archive.record import MAX_HEADER, parse_header
 
@@ -34,7 +34,7 @@ _PAYLOADS = {
 _INDEX = decompress(_PAYLOADS["index-2.json.zst"], 1 << 20, "index", exactly=False)
 _UPDATE = next(data for name, data in bases().items() if name == "next-plain/disk.zip.next")
 _FORMER, _LATER = (small.content(state)[small.CHUNK : 2 * small.CHUNK] for state in (1, 2))
-_PATCH = make_patch(_FORMER, digest_of(_FORMER), _LATER, small.CHUNK) or b""
+_PATCH = make_patch(digest_of(_FORMER), _LATER, changed_blocks(_FORMER, _LATER))
 
 
 def run(data: bytes) -> None:
