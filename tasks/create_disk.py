@@ -28,9 +28,13 @@ from portunix_vdisk.tasks.unlocking import disk_secret
 
 
 def create_graph(session: Session, options: Mapping[str, str]) -> Graph:
-    """The graph of ``create:NAME``. Raises ``BadUsage`` or ``Refused`` for parameters that cannot be."""
+    """The graph of ``create:NAME``; what is not given is as the configuration declares it.
+
+    Raises ``BadUsage`` or ``Refused`` for parameters that cannot be.
+    """
     name = options["name"]
     check_name(name)
+    options = {**session.configuration.disks.get(name, {}), **options}
     disk = _plan(session, name, options)
     partial = durable.partial_of(disk.path)
     scratch = session.home.run / f"{disk.uuid}.fs"

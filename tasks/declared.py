@@ -17,10 +17,11 @@ from typing import Any
 from doit import get_initial_workdir
 from doit.cmd_base import TaskLoader2
 from doit.doit_cmd import DoitMain
+from doit.exceptions import TaskFailed
 from doit.loader import generate_tasks
 from doit.task import Task
 
-from portunix_vdisk.platform.errors import ExitCode, VdiskError
+from portunix_vdisk.platform.errors import ExitCode, NotFound, VdiskError
 from portunix_vdisk.platform.home import Home, act_as_caller
 from portunix_vdisk.steps.disk import DiskState
 from portunix_vdisk.steps.names import check_name
@@ -33,6 +34,7 @@ from portunix_vdisk.tasks.operations import SECRET_KINDS, Operation, operation, 
 from portunix_vdisk.tasks.overview import overview
 from portunix_vdisk.tasks.passwords import take_secrets
 from portunix_vdisk.tasks.session import Session
+from portunix_vdisk.templates.configuration import FILE_NAME
 
 _OF_EVERY_DISK = ("create", "mount", "unmount", "compact", "export", "delete")
 """Operations whose tasks exist for every disk in the catalog."""
@@ -74,8 +76,31 @@ class DeclaredTasks:
             "uptodate": [False],
             "io": {"capture": False},
         }
+        yield self._create_all()
         for graph in self._graphs():
             yield from doit_tasks(graph, self.session)
+
+    def _create_all(self) -> dict[str, Any]:
+        """``doit create``: every disk that the configuration declares."""
+        task: dict[str, Any] = {"basename": "create", "doc": f"make the disks that {FILE_NAME} declares", "actions": []}
+        try:
+            names = list(self.session.configuration.disks)
+        except VdiskError as error:
+            return task | {"actions": [(_fail, [error])]}
+        if not names:
+            none = NotFound(
+                f"{self.session.home.root / FILE_NAME} declares no disks",
+                state="nothing was made",
+                hint="doit create:NAME size=20GB makes one that is not declared",
+            )
+            return task | {"actions": [(_fail, [none])]}
+        return task | {"actions": None, "task_dep": [f"create:{name}" for name in names]}
+
+    def _declared(self) -> list[str]:
+        try:
+            return list(self.session.configuration.disks)
+        except VdiskError:
+            return []
 
     def _graphs(self) -> Iterator[Graph]:
         try:
@@ -89,6 +114,10 @@ class DeclaredTasks:
             if disk.state is DiskState.IMPORTING:
                 yield self._graph("import", disk.name)
         known = {disk.name for disk in disks}
+        declared = [name for name in self._declared() if name not in known]
+        for name in declared:
+            yield self._graph("create", name)
+        known |= set(declared)
         for name in _WHEN_NAMED:
             for disk_name in self._names_of(name):
                 if name not in _MAKES_A_DISK or disk_name not in known:
@@ -127,6 +156,10 @@ class DeclaredTasks:
         self._given[given] = found
         self.session.give_secrets(found)
         return rest
+
+
+def _fail(error: VdiskError) -> TaskFailed:
+    return TaskFailed(str(error))
 
 
 def _show_overview(session: Session) -> None:

@@ -8,7 +8,8 @@ from portunix_vdisk.tasks.describe import disk_json
 from portunix_vdisk.tasks.session import Session
 
 _COMMANDS = """\
-doit create:NAME size=20GB [type=…]  [path=…]   make a disk
+doit create                                           make the disks that ~/.portunix/config.yaml declares
+doit create:NAME size=20GB [type=…]  [path=…]         make another one
 doit mount:NAME [mountpoint=…]                        mount it
 doit sync:NAME source=DIR target=DIR                  mirror a folder onto it
 doit unmount:NAME                                     unmount it

@@ -18,6 +18,7 @@ from portunix_vdisk.platform.memory import keep_memory_private
 from portunix_vdisk.steps.catalog import Catalog
 from portunix_vdisk.steps.step import Context, Conversation, Question, QuestionKind
 from portunix_vdisk.tasks.passwords import ask_password, check_password, is_weak
+from portunix_vdisk.templates.configuration import FILE_NAME, Configuration, configuration_at
 
 
 class Listener(Conversation, Protocol):
@@ -59,6 +60,7 @@ class Session:
         self._at_end: list[Callable[[], None]] = []
         self._catalog: Catalog | None = None
         self._platform: Platform | None = None
+        self._configuration: Configuration | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -105,6 +107,13 @@ class Session:
             self.home.make()
             self._catalog = self._undo.enter_context(Catalog.open(self.home.catalog, create=True))
         return self.catalog
+
+    @property
+    def configuration(self) -> Configuration:
+        """The person's ``config.yaml``. Raises ``BadUsage``: it is not right."""
+        if self._configuration is None:
+            self._configuration = configuration_at(self.home.root / FILE_NAME)
+        return self._configuration
 
     def context(self, task: str) -> Context:
         """What a step of this task runs with."""

@@ -126,3 +126,28 @@ def test_killed_between_tasks_the_finished_ones_stay_up_to_date(machine: Machine
     assert subprocess.run(
         ["qemu-img", "compare", "-f", "vpc", "-F", "vpc", machine.disk("my-dev"), machine.disk("copy")], check=True
     )
+
+
+def test_declared_disks_are_made_by_one_command(machine: Machine) -> None:
+    answer = machine.doit("create", check=1)
+    assert "config.yaml declares no disks" in answer.out + answer.err
+    machine.home.mkdir(exist_ok=True)
+    declared = machine.home / "config.yaml"
+    declared.write_text("disks:\n  - {name: one, size: 64MB}\n  - {name: two, size: 100MB, type: qcow2, fs: fat32}\n")
+    assert "create:two:format" in machine.doit("list", "--all").out
+    machine.doit("create")
+    made = {
+        disk["name"]: (disk["type"], disk["file_system"]) for disk in machine.vdisk("list", "--json").result["disks"]
+    }
+    assert made == {"one": ("vhd", "ext4"), "two": ("qcow2", "fat32")}
+    before = machine.disk("one").stat()
+    machine.doit("create")
+    assert machine.disk("one").stat() == before
+    assert machine.vdisk("create", "--name", "one", "--json").result["changed"] is False
+    declared.write_text("disks:\n  - {name: one, size: 80MB}\n")
+    answer = machine.doit("create", check=1)
+    assert "one exists already, and its size is" in answer.out + answer.err
+    declared.write_text("disks:\n  - {name: one, sise: 80MB}\n")
+    answer = machine.doit("create", check=1)
+    assert "did you mean size?" in answer.out + answer.err
+    machine.doit("export:one", f"output={machine.folder / 'one.zip'}")
