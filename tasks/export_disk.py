@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from shlex import quote
 
@@ -76,6 +77,7 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
     live = LiveExport(session, disk, output)
     excluding = Excluding(session, disk) if options.get("exclude-cache") == "true" else None
     origin = excluding or live
+    check = cache(origin.check)  # nobody can attach or detach the disk while it is locked
     elsewhere = f"portunix vdisk export --disk {disk.name} --output {quote(show_path(output))} --move-to DIR"
     export = replace(_export(session, disk, output, options), source=origin.source, elsewhere=elsewhere)
     count = range_count(disk.size)
@@ -95,7 +97,7 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
         if options.get("output", "").endswith("/"):
             output.parent.mkdir(parents=True, exist_ok=True)
         refuse_on_itself(session, disk, output)
-        origin.check()
+        check()
         refuse_other_content(output, disk)
         session.at_end(close_exports)
         _unlock(session, export)
@@ -118,7 +120,7 @@ def export_graph(session: Session, options: Mapping[str, str]) -> Graph:
 
     def guarded(step: Callable[[Context], Json]) -> Callable[[Context], Json]:
         def run(ctx: Context) -> Json:
-            origin.check()
+            check()
             session.at_end(close_exports)
             _unlock(session, export)
             return step(ctx)

@@ -6,13 +6,15 @@ Every reading function raises ``Corrupt`` for anything but what the format says.
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Final
 
 import zstandard
 from blake3 import blake3
 
 from portunix_vdisk.platform.errors import Corrupt
+from portunix_vdisk.steps.archive.digest import digest_of
 from portunix_vdisk.steps.archive.documents import (
     DiskFacts,
     field,
@@ -130,6 +132,11 @@ def compress_index(plain: bytes) -> bytes:
     return zstandard.ZstdCompressor(level=9, write_checksum=True, write_content_size=True).compress(plain)
 
 
+_MOST_KEPT: Final = 1 << 16
+"""Rows; about 25 MB."""
+_kept: tuple[tuple[bytes, int, bytes, int], Index] | None = None
+
+
 def parse_index(
     payload: bytes, length: int, digest: bytes, generation: int, listed: Container[str] | None = None
 ) -> Index:
@@ -138,8 +145,21 @@ def parse_index(
     ``length`` and ``digest`` are what the member's header says about the plain index; ``listed`` are the members that
     there are: the first row with another one is the last that is read, since a small bomb may have a million.
 
-    It is read line by line, so that a bomb costs a line, not memory.
+    It is read line by line, so that a bomb costs a line, not memory. An export opens its archive several times: the
+    last index that was read is kept, unless it is a very large one.
     """
+    global _kept
+    key = digest_of(payload), length, digest, generation
+    if _kept is not None and _kept[0] == key:
+        _check_listed(_kept[1].chunks, listed)
+        return _kept[1]
+    index = _parse(payload, length, digest, generation, listed)
+    if len(index.chunks) <= _MOST_KEPT:
+        _kept = key, index
+    return index
+
+
+def _parse(payload: bytes, length: int, digest: bytes, generation: int, listed: Container[str] | None) -> Index:
     pieces = _lines(payload, length, digest)
     head_line = next(pieces, b"")
     if not head_line.endswith(b'"chunks": ['):
@@ -155,9 +175,7 @@ def parse_index(
         if line == b"]}":
             break
         chunk = _chunk(line.removesuffix(b","), disk.size, chunks[-1].offset if chunks else -1)
-        for name in (chunk.member, chunk.base.member if chunk.base else ""):
-            if name and listed is not None and name not in listed:
-                raise Corrupt(f"the archive has no member {name}", hint="copy the archive again or use another export")
+        _check_listed((chunk,), listed)
         chunks.append(chunk)
         if len(chunks) > MAX_CHUNKS:
             raise Corrupt("the archive's index lists more chunks than the format allows")
@@ -177,6 +195,15 @@ def parse_index(
     if field(head, "root", str) != index.root.hex() or field(head, "data_bytes", int) != index.data_bytes:
         raise Corrupt("the archive's index does not agree with its own root")
     return index
+
+
+def _check_listed(chunks: Iterable[Chunk], listed: Container[str] | None) -> None:
+    if listed is None:
+        return
+    for chunk in chunks:
+        for name in (chunk.member, chunk.base.member if chunk.base else ""):
+            if name and name not in listed:
+                raise Corrupt(f"the archive has no member {name}", hint="copy the archive again or use another export")
 
 
 def root_of_chunks(disk: DiskFacts, chunks: Sequence[Chunk]) -> bytes:
