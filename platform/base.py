@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -277,6 +277,23 @@ class Platform(Protocol):
 
     def is_removable(self, folder: Path) -> bool:
         """Whether ``folder`` lies on a medium that can be taken out."""
+
+    def run_program(
+        self,
+        program: Path,
+        arguments: Sequence[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        told: Callable[[str], None],
+    ) -> None:
+        """Run a program that is no tool of the host, such as one that lies on a disk, to its end.
+
+        It runs in ``folder``, finds nothing but ``environment`` in its environment and can read nothing. ``told``
+        hears each line that it prints, also as an error, and an empty one at least every 0.2 s in which it prints
+        nothing; what that raises ends the program and those that it started. Raises ``ToolFailed`` with its last
+        words, ``Failed`` where it cannot be started at all.
+        """
 
     def host_tools(self) -> Sequence[HostTool]:
         """Every tool and privilege that we use, present or not."""

@@ -149,16 +149,19 @@ class Commands:
         stderr: int | IO[bytes],
         stdout: int = subprocess.DEVNULL,
         pass_fds: Sequence[int] = (),
+        folder: Word = "/",
+        environment: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a process that serves us while we live; it inherits the held descriptors and those of ``pass_fds``.
 
         It has its own session, so that Ctrl-C in a terminal reaches us alone and we can end in order. The caller
-        waits for it within :func:`ended`. Raises ``Missing``.
+        waits for it within :func:`ended`. ``environment`` is all that it finds in its environment, by default ours.
+        Raises ``Missing``.
         """
         return subprocess.Popen(
             [self.need(program), *(os.fspath(word) for word in arguments)],
-            cwd="/",
-            env=english(),
+            cwd=folder,
+            env=english() if environment is None else dict(environment),
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,

@@ -165,6 +165,9 @@ def _parse_operation(known: Operation, words: Sequence[str], common: Globals) ->
     free_standing = [one for one in known.parameters if one.positional or one.kind is Kind.DISK]
     places = [one for one in free_standing if one.name not in values]
     free = [*rest, *words[len(options) + 1 :]]
+    many = next((number for number, one in enumerate(places) if one.many), None)
+    if many is not None and free[many:]:
+        free[many:] = [" ".join(free[many:])]
     if len(free) > len(places):
         for word, following in pairwise(options):
             if word in secret and following == free[len(places)]:
@@ -229,7 +232,7 @@ def _hint(known: Operation, message: str) -> str:
 def _shown(parameter: Parameter) -> str:
     metavar = parameter.metavar or parameter.name.upper()
     if parameter.positional:
-        return metavar
+        return f"{metavar} …" if parameter.many else metavar
     return f"--{parameter.name}" if parameter.kind is Kind.FLAG else f"--{parameter.name} {metavar}"
 
 

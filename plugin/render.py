@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
-from portunix_vdisk.plugin import render_archive, render_disks, render_keys, render_templates
+from portunix_vdisk.plugin import render_archive, render_disks, render_install, render_keys, render_templates
 from portunix_vdisk.plugin.display import is_terminal
 from portunix_vdisk.plugin.outcome import Problem
 from portunix_vdisk.plugin.text import table
@@ -276,6 +276,7 @@ _RENDERERS: dict[str, Callable[[Object], list[str]]] = {
     "compact": _compact,
     **render_disks.RENDERERS,
     **render_templates.RENDERERS,
+    **render_install.RENDERERS,
     "export": _export,
     "import": _import,
     "delete": _delete,

@@ -36,6 +36,7 @@ from portunix_vdisk.tasks.delete_disk import delete_graph
 from portunix_vdisk.tasks.export_disk import export_graph
 from portunix_vdisk.tasks.graph import Graph
 from portunix_vdisk.tasks.import_image import disk_name_of, import_any_graph
+from portunix_vdisk.tasks.install import install_graph
 from portunix_vdisk.tasks.key_slots import luks_backup_graph, passwd_graph
 from portunix_vdisk.tasks.mount_image import mount_anything_graph
 from portunix_vdisk.tasks.operations import SECRET_KINDS, Operation, operation
@@ -51,6 +52,7 @@ GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "unmount": unmount_anything_graph,
     "repair": repair_graph,
     "sync": sync_graph,
+    "install": install_graph,
     "compact": compact_graph,
     "convert": convert_graph,
     "check": check_graph,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from portunix_vdisk.tasks.archive_operations import ARCHIVE_OPERATIONS
 from portunix_vdisk.tasks.image_operations import IMAGE_OPERATIONS
+from portunix_vdisk.tasks.install_operations import INSTALL_OPERATIONS
 from portunix_vdisk.tasks.parameters import (
     NEW_PASSWORD,
     PASSWORD,
@@ -259,10 +260,10 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     *ARCHIVE_OPERATIONS,
     *TEMPLATE_OPERATIONS,
+    *INSTALL_OPERATIONS,
 )
 
 LATER_OPERATIONS: dict[str, str] = {
-    "install": "templates and tools",
     "uninstall": "templates and tools",
     "shell": "templates and tools",
     "exec": "templates and tools",

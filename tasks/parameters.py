@@ -32,7 +32,8 @@ class Parameter:
     """One parameter of an operation.
 
     A ``positional`` one that is ``also_option`` may be written both ways: ``DIR`` or ``--mountpoint DIR``. ``later``
-    names the feature that will bring it: such a parameter is recognised and refused with "not yet".
+    names the feature that will bring it: such a parameter is recognised and refused with "not yet". A positional one
+    that takes ``many`` words holds them with blanks between; it is the last positional one.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Parameter:
     metavar: str = ""
     later: str = ""
     also_option: bool = False
+    many: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+from cerberus import Validator
+
 from portunix_vdisk.platform.errors import BadUsage
 from portunix_vdisk.templates.document import parse_document, read_document, refusal
 
@@ -164,6 +166,18 @@ _SCHEMA: Final = {
         },
     },
 }
+
+
+def read_package(text: str) -> Package:
+    """A package, or a tool, as it is written on a command line: ``react``, ``nodejs@18``, ``pip:pandas``.
+
+    Raises ``BadUsage``.
+    """
+    validator = Validator({"package": {"type": "dict", "coerce": _package, "schema": _PACKAGE}})
+    if not validator.validate({"package": text}):
+        (problems,) = validator.errors["package"][0].values()
+        raise BadUsage(f"{text!r}: {problems[0]}", state="nothing was done")
+    return Package(**validator.document["package"])
 
 
 def built_in_templates() -> dict[str, Template]:

@@ -29,7 +29,16 @@ OURS = {
 step speaks with a person are the shared vocabulary; everything else goes through the next floor down."""
 
 LIBRARIES = {
-    "steps": {"blake3", "xxhash", "zlib_ng", "zstandard", "cryptography", "pathspec"},
+    "steps": {
+        "blake3",
+        "cryptography",
+        "packaging",
+        "pathspec",
+        "urllib3",
+        "xxhash",
+        "zlib_ng",
+        "zstandard",
+    },
     "platform": {"plumbum"},
     "templates": {"yaml", "cerberus"},
     "tasks": {"doit"},

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from portunix_vdisk.platform.base import HostTool
 from portunix_vdisk.platform.commands import Commands
-from portunix_vdisk.platform.linux import cloning, host, media
+from portunix_vdisk.platform.linux import cloning, host, media, programs
 from portunix_vdisk.platform.linux.privilege import Privilege
 
 
@@ -33,6 +33,18 @@ class ThisHost:
     def is_removable(self, folder: Path) -> bool:
         """See :class:`Platform`."""
         return media.is_removable(folder)
+
+    def run_program(
+        self,
+        program: Path,
+        arguments: Sequence[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        told: Callable[[str], None],
+    ) -> None:
+        """See :class:`Platform`."""
+        programs.run_program(self._commands, program, arguments, folder, environment, told)
 
     def host_tools(self) -> Sequence[HostTool]:
         """See :class:`Platform`."""

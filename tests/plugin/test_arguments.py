@@ -48,6 +48,8 @@ def test_every_example_of_the_help_is_understood(example: str) -> None:
         ("sync --source . --target /t --delete", {"source": ".", "target": "/t", "delete": "true"}),
         ("import a.zip --name b", {"archive": "a.zip", "name": "b"}),
         ("info --json d", {"disk": "d"}),
+        ("install nodejs@18 --target /t react", {"names": "nodejs@18 react", "target": "/t"}),
+        ("install --disk d -- -odd-", {"names": "-odd-", "disk": "d"}),
     ],
 )
 def test_options(text: str, options: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ from referencing import Registry, Resource
 
 from portunix_vdisk.tasks.operations import OPERATIONS, slug
 from portunix_vdisk.tests.plugin.harness import Portunix, wait_for
+from portunix_vdisk.tests.plugin.results_of_tools import RESULTS_OF_TOOLS
 from portunix_vdisk.tests.plugin.stand_in import DISK, sync_result, told
 
 FOLDER = resources.files("portunix_vdisk.plugin.schemas")
@@ -24,23 +25,8 @@ REGISTRY: Registry[Any] = Registry().with_resources(
 
 UUID = "12345678-1234-1234-1234-123456789abc"
 EXPORT = {"output": "/x.zip", "finished_at": "2025-01-01T00:00:00+00:00", "root": "ab" * 32}
-TEMPLATE = {
-    "key": "mine",
-    "name": "Mine",
-    "description": "",
-    "size": "20GB",
-    "size_bytes": 20_000_000_000,
-    "origin": "built-in",
-    "tools": [{"name": "nodejs", "version": "18", "source": ""}],
-    "packages": [{"name": "react", "version": "", "language": "npm"}],
-    "scripts": [{"name": "s", "run": "true", "network": False, "timeout": 600}],
-    "configuration": {"NODE_ENV": "development"},
-}
 _NO = ("compression", "encryption", "fixed", "trim", "snapshots", "links", "modes", "rootless")
 RESULTS: dict[str, Any] = {
-    "template list": {"templates": [TEMPLATE]},
-    "template show": {"template": TEMPLATE},
-    "template validate": {"file": "/t.yaml", "templates": [TEMPLATE]},
     "list": {"disks": [DISK]},
     "info": {
         "disk": DISK | {"encrypted": True},
@@ -72,6 +58,7 @@ RESULTS: dict[str, Any] = {
     "mount": {"disk": DISK | {"mount_point": "/mnt/dev", "device": "/dev/loop0"}, "changed": True},
     "unmount": {"disk": DISK, "changed": False},
     "sync": sync_result(),
+    **RESULTS_OF_TOOLS,
     "compact": {
         "disk": DISK,
         "skipped": None,

@@ -1,0 +1,20 @@
+"""What came out of operations about tools and packages, as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Object = Mapping[str, Any]
+
+
+def _install(result: Object) -> list[str]:
+    tools = [f"{one['name']} {one['version']} ({one['source']})" for one in result["tools"]]
+    packages = [f"{one['language']}:{one['name']} {one['version']}" for one in result["packages"]]
+    all_of_it = ", ".join([*tools, *packages]) or "nothing"
+    lines = [f"{'installed on' if result['changed'] else 'up to date on'} {result['disk']}: {all_of_it}"]
+    lines += [f"not installed: {one['why']}" for one in result["missing"]]
+    return lines
+
+
+RENDERERS: dict[str, Callable[[Object], list[str]]] = {"install": _install}

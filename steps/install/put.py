@@ -1,0 +1,161 @@
+"""Putting a tool onto a disk: unpacked beside, made to work from anywhere, and then there at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from portunix_vdisk.platform.errors import Corrupt, Failed
+from portunix_vdisk.steps.durable import fsync_folder
+from portunix_vdisk.steps.install.archives import entries
+from portunix_vdisk.steps.install.record import STATE, InstalledTool, read_installed, write_installed
+from portunix_vdisk.steps.install.relocate import set_library_paths
+from portunix_vdisk.steps.install.shims import write_shims
+from portunix_vdisk.steps.install.tool import Form, Plan
+from portunix_vdisk.steps.install.unpack import Tree
+from portunix_vdisk.steps.install.web import Web, digest_of
+from portunix_vdisk.steps.step import Context
+from portunix_vdisk.steps.sync.flush import Flush
+
+STAGING: Final = f"{STATE}/staging"
+"""Folder on the disk of what is not there yet. Whoever has the disk's lock may empty it."""
+_HELPERS: Final = "helpers"
+
+
+def clean_staging(root: Path) -> None:
+    """Remove what a run left that was killed. Raises ``OSError``."""
+    _remove(root / STAGING)
+
+
+@dataclass(frozen=True, slots=True)
+class Unpack:
+    """The folder of a tool, whole, under its final name; nothing at all before that.
+
+    Args:
+        root: where the disk is mounted.
+        plan: what it is; every file of it is in the cache.
+        web: knows the cache.
+    """
+
+    root: Path
+    plan: Plan
+    web: Web
+
+    def run(self, ctx: Context) -> dict[str, str]:
+        """SHA-256 of each file that it was made of, by its address. Raises ``Corrupt``, ``Failed``, ``OSError``."""
+        final = self.root / self.plan.folder
+        digests = self._check(ctx)
+        if final.is_dir():  # only a whole one gets this name
+            return digests
+        staging = self.root / STAGING / f"{self.plan.name}-{self.plan.version}"
+        _remove(staging)
+        folder, helpers = staging / "tool", staging / _HELPERS
+        folder.mkdir(parents=True)
+        helpers.mkdir()
+        self._unpack(folder, helpers, ctx)
+        patchelf = helpers / "bin" / "patchelf"
+        if patchelf.is_file():
+            set_library_paths(folder, patchelf, ctx)
+        missing = [file for file in self.plan.commands.values() if not (folder / file).is_file()]
+        if missing:
+            raise Failed(
+                f"{self.plan.name} {self.plan.version} has no {missing[0]}: its recipe expects another thing",
+                state="nothing of it was installed",
+                hint=f"ask for another version: portunix vdisk install {self.plan.name}@VERSION",
+            )
+        _make_durable(folder, ctx)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(final)
+        fsync_folder(final.parent)
+        clean_staging(self.root)
+        return digests
+
+    def _check(self, ctx: Context) -> dict[str, str]:
+        """Look once more whether the files are right: it may be long ago that they were fetched."""
+        digests = {}
+        for one in self.plan.artifacts:
+            path = self.web.place(one)
+            algorithm = one.digest.partition(":")[0]
+            try:
+                if digest_of(path, algorithm, ctx.safe_point) != one.digest:
+                    path.unlink()
+                    raise Corrupt(
+                        f"{path} was damaged in the cache",
+                        state="it was removed; nothing was installed",
+                        hint="run the same command again to fetch it anew",
+                    )
+                digests[one.address] = digest_of(path, "sha256", ctx.safe_point).partition(":")[2]
+            except FileNotFoundError:
+                raise Failed(f"{path} has gone", hint="run the same command again to fetch it anew") from None
+        return digests
+
+    def _unpack(self, folder: Path, helpers: Path, ctx: Context) -> None:
+        tree, beside = Tree(folder, ctx.safe_point), Tree(helpers, ctx.safe_point)
+        total = sum(self.web.place(one).stat().st_size for one in self.plan.artifacts)
+        done = 0
+        for one in self.plan.artifacts:
+            path = self.web.place(one)
+            try:
+                into = beside if one.helper else tree
+                into.fill(entries(path, one.form), one.folder, whole_system=one.form is Form.DEB)
+            except Corrupt as error:
+                raise Corrupt(
+                    error.what.replace("it cannot", f"{path.name} cannot", 1), error.state, error.hint
+                ) from error
+            done += path.stat().st_size
+            ctx.update(done, total)
+        for name, text in self.plan.files.items():
+            tree.add(name, text)
+        tree.close()
+        beside.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """The commands of a tool, and the disk's memory of it.
+
+    Args:
+        root: where the disk is mounted.
+        plan: what it is; its folder is there.
+        digests: what :class:`Unpack` returned.
+    """
+
+    root: Path
+    plan: Plan
+    digests: Mapping[str, str]
+
+    def run(self, ctx: Context) -> dict[str, str]:
+        """Name and version. The memory is written first: a command that is missing is noticed and mended."""
+        plan = self.plan
+        tool = InstalledTool(
+            plan.name,
+            plan.version,
+            plan.source,
+            plan.folder,
+            dict(plan.commands),
+            dict(plan.environment),
+            dict(self.digests),
+        )
+        installed = read_installed(self.root).with_tool(tool)
+        write_installed(self.root, installed)
+        write_shims(self.root, installed)
+        return {"name": plan.name, "version": plan.version}
+
+
+def _make_durable(folder: Path, ctx: Context) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        Flush(descriptor).wait(ctx.safe_point)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)

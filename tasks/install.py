@@ -1,0 +1,211 @@
+"""install: of each tool, members that resolve, unpack and record it; one fetches for all, in parallel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from portunix_vdisk.platform.base import FileSystemType
+from portunix_vdisk.platform.errors import BadUsage, Refused, VdiskError
+from portunix_vdisk.steps.disk import Disk
+from portunix_vdisk.steps.install.downloads import fetch_all
+from portunix_vdisk.steps.install.put import STAGING, Activate, Unpack, clean_staging
+from portunix_vdisk.steps.install.record import read_installed
+from portunix_vdisk.steps.install.resolve import NotToBeHad, resolve
+from portunix_vdisk.steps.install.shims import has_shims
+from portunix_vdisk.steps.install.tool import Artifact, Plan
+from portunix_vdisk.steps.install.web import Web
+from portunix_vdisk.steps.step import Context, Json
+from portunix_vdisk.tasks.describe import show_path
+from portunix_vdisk.tasks.graph import Graph, Member, Values
+from portunix_vdisk.tasks.network import proxy_of
+from portunix_vdisk.tasks.session import Session
+from portunix_vdisk.tasks.which import attachment_of, disk_at, find_disk, only_mounted_disk
+from portunix_vdisk.tasks.wishes import PackageWish, ToolWish, comes_along, wishes_of
+
+CACHE = "cache"
+"""Folder beside the disks of what was fetched."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """What the members of one run hand to each other."""
+
+    root: Path
+    web: Web
+    plans: dict[str, Plan] = field(default_factory=dict)
+    digests: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    changed: bool = False
+
+    def has(self, plan: Plan) -> bool:
+        """Whether this version is on the disk, active or not."""
+        known = [(one.name, one.version) for one in read_installed(self.root).tools]
+        return (plan.name, plan.version) in known and (self.root / plan.folder).is_dir()
+
+
+def install_graph(session: Session, options: Mapping[str, str]) -> Graph:
+    """The graph of ``install:NAME``. Raises ``VdiskError`` for a request that cannot be."""
+    disk, root = mounted_disk(session, options)
+    tools, packages = wishes_of(options["names"].split(), read_installed(root))
+    return graph_of(session, disk, root, tools, packages, options)
+
+
+def graph_of(
+    session: Session,
+    disk: Disk,
+    root: Path,
+    tools: Sequence[ToolWish],
+    packages: Sequence[PackageWish],
+    options: Mapping[str, str],
+) -> Graph:
+    """The graph that makes a disk have these tools and packages."""
+    web = Web(
+        session.home.vdisk / CACHE,
+        session.context("").safe_point,
+        offline=options.get("offline") == "true",
+        proxy_of=proxy_of,
+    )
+    work = _Work(root, web)
+
+    def is_there(wish: ToolWish) -> bool:
+        installed = read_installed(root)
+        active = installed.active(wish.name)
+        return wish.is_met(installed) and (
+            active is None or ((root / active.folder).is_dir() and has_shims(root, active))
+        )
+
+    def done(*wishes: ToolWish) -> Callable[[Values], bool]:
+        def look(values: Values) -> bool:
+            try:
+                return all(map(is_there, wishes))
+            except (OSError, VdiskError):
+                return False  # running it says what is wrong
+
+        return look
+
+    members = [
+        *(
+            Member(
+                f"{wish.name}:resolve", f"choose a version of {wish.name}", _resolver(work, wish, options), done(wish)
+            )
+            for wish in tools
+        ),
+        Member("fetch", "fetch what is not in the cache", _fetcher(work), done(*tools)),
+    ]
+    for wish in tools:
+        members.append(Member(f"{wish.name}:unpack", f"unpack {wish.name}", _unpacker(work, wish), done(wish)))
+        members.append(Member(f"{wish.name}:record", f"make {wish.name} usable", _recorder(work, wish), done(wish)))
+
+    def result(values: Mapping[str, Values]) -> Json:
+        installed = read_installed(root)
+        active = [one for wish in tools if (one := installed.active(wish.name))]
+        return {
+            "disk": disk.name,
+            "mount_point": show_path(root),
+            "tools": [{"name": one.name, "version": one.version, "source": one.source} for one in active],
+            "packages": [],
+            "missing": [{"name": name, "why": why} for name, why in work.missing.items()],
+            "changed": work.changed,
+        }
+
+    return Graph(
+        operation="install",
+        disk=disk.name,
+        doc=f"install {', '.join([*(one.name for one in tools), *(one.name for one in packages)])}",
+        locks=(disk.path,),
+        members=tuple(members),
+        result=result,
+    )
+
+
+def mounted_disk(session: Session, options: Mapping[str, str]) -> tuple[Disk, Path]:
+    """The disk that a person means, and where it is mounted, so that it can be written to. Raises ``VdiskError``."""
+    if target := options.get("target"):
+        found = disk_at(session, session.absolute(target))
+        if found is None:
+            raise Refused(
+                f"{show_path(session.absolute(target))} is not on a mounted disk",
+                state="nothing was installed",
+                hint="mount the disk first; portunix vdisk list shows where disks are mounted",
+            )
+        disk = found[0]
+        if options.get("disk") and find_disk(session, options["disk"]).uuid != disk.uuid:
+            raise BadUsage(
+                f"--target is on {disk.name}, which is not the disk of --disk", state="nothing was installed"
+            )
+    else:
+        disk = find_disk(session, options["disk"]) if options.get("disk") else only_mounted_disk(session)
+    held = attachment_of(session, disk)
+    if held is None or held.mount_point is None:
+        raise Refused(
+            f"{disk.name} is not mounted", state="nothing was installed", hint=f"portunix vdisk mount {disk.name}"
+        )
+    if held.problem:
+        raise Refused(f"{disk.name}: {held.problem}", hint=f"portunix vdisk mount {disk.name} repairs it")
+    if held.read_only:
+        raise Refused(f"{disk.name} is mounted for reading only", hint=f"portunix vdisk unmount {disk.name} first")
+    if disk.file_system in (FileSystemType.FAT32, FileSystemType.EXFAT):
+        raise Refused(
+            f"{disk.name} has {disk.file_system}, which keeps neither links nor what is a program: no tool runs there",
+            state="nothing was installed",
+            hint="make a disk with ext4, or with ntfs (--portable) if Windows should read it",
+        )
+    return disk, held.mount_point
+
+
+def _resolver(work: _Work, wish: ToolWish, options: Mapping[str, str]) -> Callable[[Context], Json]:
+    def run(ctx: Context) -> Json:
+        clean_staging(work.root)
+        if not wish.version and comes_along(wish.name, [plan.commands for plan in work.plans.values()]):
+            return {"comes_along": True}
+        try:
+            plan = resolve(wish.wanted, work.web, work.root / STAGING, ctx)
+        except NotToBeHad as error:
+            if options.get("allow-missing") != "true":
+                raise
+            ctx.warn(error.what)
+            work.missing[wish.name] = error.what
+            return {"missing": error.what}
+        work.plans[wish.name] = plan
+        return {"version": plan.version, "source": plan.source}
+
+    return run
+
+
+def _fetcher(work: _Work) -> Callable[[Context], Json]:
+    def run(ctx: Context) -> Json:
+        artifacts: dict[Artifact, None] = {}
+        for plan in work.plans.values():
+            if not work.has(plan):
+                artifacts |= dict.fromkeys(plan.artifacts)
+        return {"bytes": fetch_all(list(artifacts), work.web, ctx)}
+
+    return run
+
+
+def _unpacker(work: _Work, wish: ToolWish) -> Callable[[Context], Json]:
+    def run(ctx: Context) -> Json:
+        plan = work.plans.get(wish.name)
+        if plan is None:
+            return {}
+        if work.has(plan):
+            known = next(one for one in read_installed(work.root).tools if one.folder == plan.folder)
+            work.digests[wish.name] = known.digests
+        else:
+            work.digests[wish.name] = Unpack(work.root, plan, work.web).run(ctx)
+        return {"version": plan.version}
+
+    return run
+
+
+def _recorder(work: _Work, wish: ToolWish) -> Callable[[Context], Json]:
+    def run(ctx: Context) -> Json:
+        plan = work.plans.get(wish.name)
+        if plan is None:
+            return {}
+        work.changed = True
+        return dict(Activate(work.root, plan, work.digests[wish.name]).run(ctx))
+
+    return run

@@ -1,0 +1,141 @@
+"""What a person means by the names of things to install: tools by their recipes, or packages of a language."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from portunix_vdisk.platform.errors import BadUsage, Refused
+from portunix_vdisk.steps.install.record import Installed
+from portunix_vdisk.steps.install.tool import Source, Wanted, fits
+from portunix_vdisk.templates.recipe import Recipe, built_in_recipes, find_recipe
+from portunix_vdisk.templates.template import Package, Tool, read_package
+
+TOOLS_OF = {"npm": ("nodejs", "npm"), "pip": ("python", "uv"), "go": ("go",)}
+"""What has to be on a disk to install a language's packages."""
+_TOO_CLOSE = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class ToolWish:
+    """A tool, and its version if that was asked for."""
+
+    recipe: Recipe
+    version: str = ""
+
+    @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return self.recipe.name
+
+    @property
+    def wanted(self) -> Wanted:
+        """The same for the steps."""
+        one = self.recipe
+        sources = tuple(Source(**asdict(source)) for source in one.sources)
+        return Wanted(one.name, self.version or one.default, sources, one.commands, one.environment, one.files)
+
+    def is_met(self, installed: Installed) -> bool:
+        """Whether the disk has it, as the version that commands mean."""
+        found = installed.active(self.name)
+        if found is not None:
+            return fits(found.version, self.version)
+        return not self.version and comes_along(self.name, [one.commands for one in installed.tools if one.active])
+
+
+@dataclass(frozen=True, slots=True)
+class PackageWish:
+    """A package of a language, and its version if that was asked for."""
+
+    language: str
+    name: str
+    version: str = ""
+
+    def is_met(self, installed: Installed) -> bool:
+        """Whether the disk has it."""
+        versions = [one.version for one in installed.packages if (one.language, one.name) == (self.language, self.name)]
+        return any(fits(version.removeprefix("v"), self.version.lstrip("v^~=<>")) for version in versions)
+
+
+def comes_along(name: str, commands: Iterable[Iterable[str]]) -> bool:
+    """Whether one of other tools brings the command of this name: npm is part of nodejs."""
+    return any(name in one for one in commands)
+
+
+def wishes_of(texts: Sequence[str], installed: Installed) -> tuple[list[ToolWish], list[PackageWish]]:
+    """What texts such as ``nodejs@18``, ``react`` and ``pip:pandas`` mean on a disk, with what these need.
+
+    Raises ``BadUsage``: a text means nothing; ``Refused``: it could mean several things.
+    """
+    read = [read_package(text) for text in texts]
+    tools = [Tool(one.name, one.version) for one in read if not one.language and one.name in built_in_recipes()]
+    packages = [one for one in read if one.language or one.name not in built_in_recipes()]
+    return wishes(tools, packages, installed)
+
+
+def wishes(
+    tools: Sequence[Tool], packages: Sequence[Package], installed: Installed
+) -> tuple[list[ToolWish], list[PackageWish]]:
+    """The same of what a template names. Raises ``BadUsage``, ``Refused``."""
+    wanted: dict[str, ToolWish] = {}
+    of_languages: dict[tuple[str, str], PackageWish] = {}
+
+    def add(name: str, version: str) -> None:
+        recipe = find_recipe(name)
+        first = recipe.sources[0]
+        if first.kind == "package":
+            of_languages[first.language, first.package] = PackageWish(first.language, first.package, version)
+            return
+        for need in recipe.needs:
+            if need not in wanted and installed.active(need) is None:
+                add(need, "")
+        if recipe.name in wanted and version and wanted[recipe.name].version not in ("", version):
+            raise BadUsage(
+                f"{recipe.name} is named with two versions; a disk's commands mean one", state="nothing was done"
+            )
+        if version or recipe.name not in wanted:
+            wanted[recipe.name] = ToolWish(recipe, version)
+
+    for tool in tools:
+        add(tool.name, tool.version)
+    for one in packages:
+        language = one.language or _language_of(one.name, [*wanted, *(tool.name for tool in installed.tools)])
+        of_languages[language, one.name] = PackageWish(language, one.name, one.version)
+    for language, _ in list(of_languages):
+        if language not in TOOLS_OF:
+            raise Refused(f"packages of {language} cannot be installed yet", state="nothing was done")
+        for need in TOOLS_OF[language]:
+            if need not in wanted and installed.active(need) is None:
+                add(need, "")
+    return list(wanted.values()), list(of_languages.values())
+
+
+def _language_of(name: str, tools: Sequence[str]) -> str:
+    """The language of a package that does not say so."""
+    if name.startswith("@"):
+        return "npm"
+    if "/" in name and "." in name.partition("/")[0]:
+        return "go"
+    near = difflib.get_close_matches(name, built_in_recipes(), n=1, cutoff=_TOO_CLOSE)
+    if near:
+        raise BadUsage(
+            f"there is no tool {name!r}; did you mean {near[0]}?",
+            state="nothing was done",
+            hint=f"if you mean a package of that name, say so: npm:{name} or pip:{name}",
+        )
+    # A package of Go always has the address of a server in its name.
+    languages = [language for language, needed in TOOLS_OF.items() if language != "go" and needed[0] in tools]
+    if len(languages) == 1:
+        return languages[0]
+    if languages:
+        raise Refused(
+            f"{name} is no tool, and a package of that name could be meant in {' and in '.join(languages)}",
+            state="nothing was done",
+            hint=f"say which: {' or '.join(f'{language}:{name}' for language in languages)}",
+        )
+    raise Refused(
+        f"{name} is no tool, and no language is on the disk that it could be a package of",
+        state="nothing was done",
+        hint=f"say which one: npm:{name} or pip:{name}; tools: {', '.join(sorted(built_in_recipes()))}",
+    )
