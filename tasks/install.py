@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from portunix_vdisk.platform.base import FileSystemType
 from portunix_vdisk.platform.errors import BadUsage, Refused, VdiskError
 from portunix_vdisk.steps.disk import Disk
 from portunix_vdisk.steps.install.downloads import fetch_all
+from portunix_vdisk.steps.install.languages import InstallPackages, is_whole
 from portunix_vdisk.steps.install.put import STAGING, Activate, Unpack, clean_staging
-from portunix_vdisk.steps.install.record import read_installed
+from portunix_vdisk.steps.install.record import InstalledPackage, read_installed
 from portunix_vdisk.steps.install.resolve import NotToBeHad, resolve
 from portunix_vdisk.steps.install.shims import has_shims
 from portunix_vdisk.steps.install.tool import Artifact, Plan
@@ -19,10 +20,10 @@ from portunix_vdisk.steps.install.web import Web
 from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.describe import show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
-from portunix_vdisk.tasks.network import proxy_of
+from portunix_vdisk.tasks.network import passed_on, proxy_of
 from portunix_vdisk.tasks.session import Session
 from portunix_vdisk.tasks.which import attachment_of, disk_at, find_disk, only_mounted_disk
-from portunix_vdisk.tasks.wishes import PackageWish, ToolWish, comes_along, wishes_of
+from portunix_vdisk.tasks.wishes import TOOLS_OF, PackageWish, ToolWish, comes_along, wishes_of
 
 CACHE = "cache"
 """Folder beside the disks of what was fetched."""
@@ -72,7 +73,7 @@ def graph_of(
     def is_there(wish: ToolWish) -> bool:
         installed = read_installed(root)
         active = installed.active(wish.name)
-        return wish.is_met(installed) and (
+        return wish.is_met(installed, tools) and (
             active is None or ((root / active.folder).is_dir() and has_shims(root, active))
         )
 
@@ -82,6 +83,20 @@ def graph_of(
                 return all(map(is_there, wishes))
             except (OSError, VdiskError):
                 return False  # running it says what is wrong
+
+        return look
+
+    by_language: dict[str, list[PackageWish]] = {}
+    for one in packages:
+        by_language.setdefault(one.language, []).append(one)
+
+    def packages_done(wishes: Sequence[PackageWish]) -> Callable[[Values], bool]:
+        def look(values: Values) -> bool:
+            try:
+                installed = read_installed(root)
+                return all(one.is_met(installed) and is_whole(root, one.language) for one in wishes)
+            except (OSError, VdiskError):
+                return False
 
         return look
 
@@ -98,6 +113,11 @@ def graph_of(
         members.append(Member(f"{wish.name}:unpack", f"unpack {wish.name}", _unpacker(work, wish), done(wish)))
         members.append(Member(f"{wish.name}:record", f"make {wish.name} usable", _recorder(work, wish), done(wish)))
 
+    for language, some in by_language.items():
+        names = ", ".join(one.name for one in some)
+        run = _packager(work, language, some, options)
+        members.append(Member(f"{language}:packages", f"install {names} by {language}", run, packages_done(some)))
+
     def result(values: Mapping[str, Values]) -> Json:
         installed = read_installed(root)
         active = [one for wish in tools if (one := installed.active(wish.name))]
@@ -105,7 +125,7 @@ def graph_of(
             "disk": disk.name,
             "mount_point": show_path(root),
             "tools": [{"name": one.name, "version": one.version, "source": one.source} for one in active],
-            "packages": [],
+            "packages": [asdict(one) for one in installed.packages if any(_same(one, wish) for wish in packages)],
             "missing": [{"name": name, "why": why} for name, why in work.missing.items()],
             "changed": work.changed,
         }
@@ -198,6 +218,26 @@ def _unpacker(work: _Work, wish: ToolWish) -> Callable[[Context], Json]:
         return {"version": plan.version}
 
     return run
+
+
+def _packager(
+    work: _Work, language: str, wishes: Sequence[PackageWish], options: Mapping[str, str]
+) -> Callable[[Context], Json]:
+    def run(ctx: Context) -> Json:
+        if gone := [name for name in TOOLS_OF[language] if name in work.missing]:
+            raise Refused(
+                f"packages of {language} need {gone[0]}, which is not there", state="none of them was installed"
+            )
+        work.changed = True
+        wanted = {one.name: one.version for one in wishes}
+        offline = options.get("offline") == "true"
+        return dict(InstallPackages(work.root, language, wanted, offline, passed_on()).run(ctx))
+
+    return run
+
+
+def _same(package: InstalledPackage, wish: PackageWish) -> bool:
+    return (package.language, package.name) == (wish.language, wish.name)
 
 
 def _recorder(work: _Work, wish: ToolWish) -> Callable[[Context], Json]:

@@ -36,12 +36,14 @@ class ToolWish:
         sources = tuple(Source(**asdict(source)) for source in one.sources)
         return Wanted(one.name, self.version or one.default, sources, one.commands, one.environment, one.files)
 
-    def is_met(self, installed: Installed) -> bool:
-        """Whether the disk has it, as the version that commands mean."""
+    def is_met(self, installed: Installed, others: Sequence[ToolWish]) -> bool:
+        """Whether the disk has it, as the version that commands mean, once all other wishes are met."""
         found = installed.active(self.name)
         if found is not None:
             return fits(found.version, self.version)
-        return not self.version and comes_along(self.name, [one.commands for one in installed.tools if one.active])
+        leaving = {one.name for one in others if one is not self and not one.is_met(installed, ())}
+        staying = [one.commands for one in installed.tools if one.active and one.name not in leaving]
+        return not self.version and comes_along(self.name, staying)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,32 +89,38 @@ def wishes(
         if first.kind == "package":
             of_languages[first.language, first.package] = PackageWish(first.language, first.package, version)
             return
-        for need in recipe.needs:
-            if need not in wanted and installed.active(need) is None:
-                add(need, "")
         if recipe.name in wanted and version and wanted[recipe.name].version not in ("", version):
             raise BadUsage(
                 f"{recipe.name} is named with two versions; a disk's commands mean one", state="nothing was done"
             )
         if version or recipe.name not in wanted:
             wanted[recipe.name] = ToolWish(recipe, version)
+        for need in recipe.needs:
+            if need not in wanted and installed.active(need) is None:
+                add(need, "")
 
     for tool in tools:
         add(tool.name, tool.version)
+    named = list(wanted)
     for one in packages:
-        language = one.language or _language_of(one.name, [*wanted, *(tool.name for tool in installed.tools)])
-        of_languages[language, one.name] = PackageWish(language, one.name, one.version)
+        known = {there.language for there in installed.packages if there.name == one.name}
+        tools_there = [named, [tool.name for tool in installed.tools]]
+        language = one.language or (known.pop() if len(known) == 1 else _language_of(one.name, tools_there))
+        if one.version or (language, one.name) not in of_languages:
+            of_languages[language, one.name] = PackageWish(language, one.name, one.version)
     for language, _ in list(of_languages):
         if language not in TOOLS_OF:
             raise Refused(f"packages of {language} cannot be installed yet", state="nothing was done")
         for need in TOOLS_OF[language]:
             if need not in wanted and installed.active(need) is None:
                 add(need, "")
-    return list(wanted.values()), list(of_languages.values())
+    # A tool that is called like its command may come along with another one, which is looked at first.
+    ordered = sorted(wanted.values(), key=lambda one: one.name in one.recipe.commands)
+    return ordered, list(of_languages.values())
 
 
-def _language_of(name: str, tools: Sequence[str]) -> str:
-    """The language of a package that does not say so."""
+def _language_of(name: str, tools: Sequence[Sequence[str]]) -> str:
+    """The language of a package that does not say so: of the tools named with it, else of those on the disk."""
     if name.startswith("@"):
         return "npm"
     if "/" in name and "." in name.partition("/")[0]:
@@ -125,7 +133,8 @@ def _language_of(name: str, tools: Sequence[str]) -> str:
             hint=f"if you mean a package of that name, say so: npm:{name} or pip:{name}",
         )
     # A package of Go always has the address of a server in its name.
-    languages = [language for language, needed in TOOLS_OF.items() if language != "go" and needed[0] in tools]
+    found = ([one for one in ("npm", "pip") if TOOLS_OF[one][0] in some] for some in tools)
+    languages = next(filter(None, found), [])
     if len(languages) == 1:
         return languages[0]
     if languages:

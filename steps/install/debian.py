@@ -10,6 +10,7 @@ import hashlib
 import lzma
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +40,7 @@ def find(web: Web, source: Source, wanted: str, verify: Verify) -> tuple[str, tu
     names = [source.package, *source.packages]
     if not source.closed:
         names = _with_dependencies(names, known, frozenset(source.without))
-    return version, tuple(_artifact(repository, name, known) for name in names)
+    return version, tuple(_artifact(repository, name, known, source.folder) for name in names)
 
 
 def exact_version(text: str) -> str:
@@ -50,8 +51,8 @@ def exact_version(text: str) -> str:
     return version
 
 
-def _index(web: Web, repository: str, suite: str, architecture: str, keyring: str, verify: Verify) -> str:
-    """The index of packages, as its release says it must be."""
+def _index(web: Web, repository: str, suite: str, architecture: str, keyring: str, verify: Verify) -> bytes:
+    """The index of packages, as its release says it must be; packed if it was."""
     signed = web.index(f"{repository}/dists/{suite}/InRelease")
     if keyring:
         verify(signed, keyring)
@@ -73,15 +74,17 @@ def _index(web: Web, repository: str, suite: str, architecture: str, keyring: st
             data = web.index(f"{repository}/dists/{suite}/{name}")
             if hashlib.sha256(data).hexdigest() != digest:
                 raise Unreachable(f"{repository} has another index than its release says; try it again later") from None
-        return (_unpacked(data, repository) if ending else data).decode("utf-8", "replace")
+        return data
     raise Unreachable(f"{repository} has no index for {architecture}")
 
 
-def _unpacked(data: bytes, repository: str) -> bytes:
-    try:
-        return lzma.LZMADecompressor(memlimit=1 << 28).decompress(data, 512 << 20)
-    except lzma.LZMAError as error:
-        raise Unreachable(f"the index of {repository} cannot be unpacked: {error}") from error
+def _unpacked(data: bytes) -> str:
+    if data.startswith(b"\xfd7zXZ\0"):
+        try:
+            data = lzma.LZMADecompressor(memlimit=1 << 28).decompress(data, 512 << 20)
+        except lzma.LZMAError as error:
+            raise Unreachable(f"an index of packages cannot be unpacked: {error}") from error
+    return data.decode("utf-8", "replace")
 
 
 def _digests(release: str) -> dict[str, tuple[str, int]]:
@@ -97,11 +100,12 @@ def _digests(release: str) -> dict[str, tuple[str, int]]:
     return found
 
 
-def _packages(index: str) -> dict[str, dict[str, str]]:
+@lru_cache(maxsize=2)
+def _packages(index: bytes) -> dict[str, dict[str, str]]:
     """The fields of each package that we look at; the highest version where there are several."""
     wanted = ("Package", "Version", "Depends", "Pre-Depends", "Filename", "Size", "SHA256")
     found: dict[str, dict[str, str]] = {}
-    for stanza in index.split("\n\n"):
+    for stanza in _unpacked(index).split("\n\n"):
         fields = {
             name: value
             for line in stanza.splitlines()
@@ -139,7 +143,7 @@ def _with_dependencies(
     return taken
 
 
-def _artifact(repository: str, name: str, known: Mapping[str, Mapping[str, str]]) -> Artifact:
+def _artifact(repository: str, name: str, known: Mapping[str, Mapping[str, str]], folder: str) -> Artifact:
     if name not in known:
         raise NoSuchVersion(f"{repository} has no package {name}")
     one = known[name]
@@ -147,4 +151,4 @@ def _artifact(repository: str, name: str, known: Mapping[str, Mapping[str, str]]
     right = _SAFE.fullmatch(path) and ".." not in Path(path).parts and re.fullmatch("[0-9a-f]{64}", one["SHA256"])
     if not right or not one["Size"].isdigit():
         raise Unreachable(f"{repository} says about {name} what cannot be")
-    return Artifact(f"{repository}/{path}", f"sha256:{one['SHA256']}", Form.DEB, int(one["Size"]))
+    return Artifact(f"{repository}/{path}", f"sha256:{one['SHA256']}", Form.DEB, int(one["Size"]), folder)

@@ -52,6 +52,33 @@ def test_a_tool_runs_where_the_disk_is_mounted_next(mounted: Machine) -> None:
     assert os.listdir(root / ".vdisk") == ["installed.json"]
 
 
+def test_packages_of_languages_move_with_the_disk(mounted: Machine) -> None:
+    answer = mounted.vdisk("install", "nodejs@20", "typescript@5.4.5", "pip:cowsay", "--json").result
+    packages = [(one["language"], one["name"], one["version"]) for one in answer["packages"]]
+    assert packages[0] == ("npm", "typescript", "5.4.5") and packages[1][:2] == ("pip", "cowsay")
+    assert {one["name"] for one in answer["tools"]} == {"nodejs", "python", "uv"}, "npm comes along with nodejs"
+    again = mounted.vdisk("install", "typescript@5", "pip:cowsay", "npm:typescript", "--json")
+    assert again.result["changed"] is False and again.json["tasks"]["run"] == 0
+
+    wrong = mounted.vdisk("install", "npm:typescript@99", check=1)
+    assert "npm could not install typescript: " in wrong.err and "No matching version" in wrong.err
+    offline = mounted.vdisk("install", "npm:left-pad", "--offline", check=1)
+    assert "left-pad" in offline.err
+    mended = mounted.vdisk("install", "typescript@5.4.5", "--offline", "--json").result
+    assert mended["packages"][0]["version"] == "5.4.5", "what a failure may have left is made anew"
+
+    root = elsewhere(mounted)
+    path = {"PATH": f"{root}/bin:/usr/bin:/bin"}
+    assert said(root, "env/node/node_modules/.bin/tsc", "--version", **path) == "Version 5.4.5\n"
+    assert "moved" in said(root, "env/python/bin/cowsay", "-t", "moved")
+    assert said(root, "bin/python3", "-c", "import cowsay; print(cowsay.__file__)").startswith(f"{root}/env/python")
+    old = bytes(mounted.folder / "mnt")
+    naming = [
+        path for path in root.rglob("*") if path.is_file() and "cache" not in path.parts and old in path.read_bytes()
+    ]
+    assert naming == []
+
+
 def test_what_cannot_be_is_refused(mounted: Machine) -> None:
     away = mounted.vdisk("install", "nodejs", "--target", ".", check=4)
     assert "is not on a mounted disk" in away.err and "mount the disk first" in away.err
