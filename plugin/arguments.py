@@ -9,15 +9,11 @@ from itertools import pairwise
 from typing import NoReturn
 
 from portunix_vdisk.platform.errors import BadUsage
-from portunix_vdisk.tasks.operations import GROUPS, LATER_OPERATIONS, OPERATIONS, Kind, Operation, Parameter, operation
+from portunix_vdisk.plugin.help import GLOBAL_FLAGS, shown, usage
+from portunix_vdisk.tasks.operations import GROUPS, LATER_OPERATIONS, OPERATIONS, Kind, Operation, operation
 from portunix_vdisk.tasks.passwords import on_the_command_line, secret_names
+from portunix_vdisk.tasks.use_operations import IN_THE_FOREGROUND
 
-GLOBAL_FLAGS = {
-    "--json": "print one JSON object",
-    "--quiet": "no progress, no questions, no summary",
-    "--yes": "answer confirmations with yes",
-    "--debug": "show tracebacks",
-}
 _OTHER = ("doit",)
 
 
@@ -39,7 +35,7 @@ class Command:
         kind: ``help``, ``version``, ``operation``, ``doit``, ``plugin status`` or ``plugin stop``.
         name: the operation (``mount``, ``archive mount``); the subject of help.
         options: the operation's parameters that were given.
-        rest: the arguments of doit.
+        rest: the arguments of doit; what stands behind ``--`` where the operation wants something there.
     """
 
     kind: str
@@ -101,9 +97,20 @@ def _parse_vdisk(name: str, words: list[str], common: Globals) -> Command:
     known = operation(name)
     if known is None:
         raise _no_operation(name)
-    if any(word in ("--help", "-h") for word in _before_dashes(words)):
+    if any(word in ("--help", "-h") for word in before_dashes(words)):
         return Command("help", name)
-    return Command("operation", name, _parse_operation(known, words, common))
+    rest: Sequence[str] = ()
+    if known.rest:
+        mine = before_dashes(words)
+        words, rest = list(mine), words[len(mine) + 1 :]
+    options = _parse_operation(known, words, common)
+    if known.rest and not rest:
+        raise BadUsage(f"{name} needs -- and {known.rest} behind it", hint=f"for example: {known.examples[0]}")
+    if common.json and name in IN_THE_FOREGROUND:
+        raise BadUsage(
+            f"{name} has no --json: its output is that of the program that it runs", hint="portunix vdisk env --json"
+        )
+    return Command("operation", name, options, tuple(rest))
 
 
 def _no_operation(name: str) -> BadUsage:
@@ -145,7 +152,7 @@ def _parse_operation(known: Operation, words: Sequence[str], common: Globals) ->
             parser.add_argument(f"--{parameter.name}", dest=parameter.name, nargs="?", const="")
         else:
             parser.add_argument(f"--{parameter.name}", dest=parameter.name)
-    options = _before_dashes(words)
+    options = before_dashes(words)
     secret = {f"--{name}" for name in secret_names(known)}
     for word in options:
         if word.split("=")[0] in secret and "=" in word:
@@ -172,11 +179,11 @@ def _parse_operation(known: Operation, words: Sequence[str], common: Globals) ->
         for word, following in pairwise(options):
             if word in secret and following == free[len(places)]:
                 raise on_the_command_line(word.removeprefix("--"))
-        raise BadUsage(f"{known.name}: {free[len(places)]!r} is one argument too many", hint=_usage(known))
+        raise BadUsage(f"{known.name}: {free[len(places)]!r} is one argument too many", hint=usage(known))
     values |= {parameter.name: word for parameter, word in zip(places, free, strict=False)}
     for parameter in known.parameters:
         if parameter.required and not values.get(parameter.name):
-            raise BadUsage(f"{known.name} needs {_shown(parameter)}", hint=f"for example: {known.examples[0]}")
+            raise BadUsage(f"{known.name} needs {shown(parameter)}", hint=f"for example: {known.examples[0]}")
     return values
 
 
@@ -205,7 +212,7 @@ def _take_globals(found: argparse.Namespace, common: Globals) -> None:
             setattr(common, flag.removeprefix("--"), True)
 
 
-def _before_dashes(words: Sequence[str]) -> Sequence[str]:
+def before_dashes(words: Sequence[str]) -> Sequence[str]:
     """The words in which options are looked for; after ``--`` there are none."""
     return words[: words.index("--")] if "--" in words else words
 
@@ -227,89 +234,3 @@ def _hint(known: Operation, message: str) -> str:
     if "expected one argument" in message:
         return "a value that begins with a dash is written with an equals sign: --option=-value"
     return f"portunix vdisk {known.name} --help"
-
-
-def _shown(parameter: Parameter) -> str:
-    metavar = parameter.metavar or parameter.name.upper()
-    if parameter.positional:
-        return f"{metavar} …" if parameter.many else metavar
-    return f"--{parameter.name}" if parameter.kind is Kind.FLAG else f"--{parameter.name} {metavar}"
-
-
-def _usage(known: Operation) -> str:
-    parts = [_shown(one) if one.required else f"[{_shown(one)}]" for one in known.parameters if not one.later]
-    return " ".join([f"portunix vdisk {known.name}", *parts])
-
-
-def help_text(subject: str) -> str:
-    """Help on everything (``""``), on ``vdisk``, ``plugin``, a group of operations, or an operation."""
-    known = operation(subject)
-    if known is not None:
-        return _operation_help(known)
-    if subject in GROUPS:
-        return _group_help(subject)
-    if subject == "plugin":
-        return "\n".join(
-            [
-                "usage: portunix plugin status vdisk | portunix plugin stop vdisk [--force]",
-                "",
-                "The plugin starts by itself and ends after ten minutes without work.",
-                "--force also stops running operations, at their next safe point.",
-            ]
-        )
-    lines = [
-        "usage: portunix vdisk OPERATION [options]",
-        "",
-        "Virtual development disks: a whole development environment in one file that travels.",
-        "",
-        "operations:",
-        *_table((one.name, one.summary) for one in OPERATIONS if not one.group),
-        *_table((f"{name} …", f"{summary}: portunix vdisk {name} --help") for name, summary in _groups()),
-        *_table([("doit", "the same operations as doit tasks: portunix vdisk doit list")]),
-        "",
-        "options of every operation:",
-        *_table([*GLOBAL_FLAGS.items(), ("--help", "what an operation does, with examples")]),
-        "",
-        "examples:",
-        *(f"  {one.examples[0]}" for one in OPERATIONS[:4]),
-    ]
-    if not subject:
-        lines += ["", "The plugin behind it: portunix plugin status vdisk, portunix plugin stop vdisk"]
-    return "\n".join(lines)
-
-
-def _groups() -> list[tuple[str, str]]:
-    """Groups that have operations already."""
-    return [(name, summary) for name, summary in GROUPS.items() if any(one.group == name for one in OPERATIONS)]
-
-
-def _group_help(group: str) -> str:
-    members = [one for one in OPERATIONS if one.group == group]
-    return "\n".join(
-        [
-            f"usage: portunix vdisk {group} OPERATION [options]",
-            "",
-            GROUPS[group][0].upper() + GROUPS[group][1:] + ".",
-            "",
-            "operations:",
-            *_table((one.verb, one.summary) for one in members),
-            "",
-            "examples:",
-            *(f"  {one.examples[0]}" for one in members),
-        ]
-    )
-
-
-def _operation_help(known: Operation) -> str:
-    rows = [(_shown(one), one.help) for one in known.parameters if not one.later]
-    lines = [f"usage: {_usage(known)}", "", known.summary[0].upper() + known.summary[1:] + ".", ""]
-    if rows:
-        lines += ["parameters:", *_table(rows), ""]
-    lines += ["options:", *_table([*GLOBAL_FLAGS.items(), ("--help", "this text")]), "", "examples:"]
-    return "\n".join([*lines, *(f"  {example}" for example in known.examples)])
-
-
-def _table(rows: Iterable[tuple[str, str]]) -> list[str]:
-    pairs = list(rows)
-    width = max([18, *(len(left) for left, _ in pairs)])
-    return [f"  {left:<{width}}  {right}" for left, right in pairs]

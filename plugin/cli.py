@@ -10,13 +10,15 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from portunix_vdisk.platform.errors import ExitCode, Failed, Interrupted, NotFound, Refused, VdiskError
 from portunix_vdisk.platform.home import Home, act_as_caller
-from portunix_vdisk.plugin.arguments import Command, Globals, help_text, parse
+from portunix_vdisk.plugin.arguments import Command, Globals, before_dashes, parse
+from portunix_vdisk.plugin.help import help_text
 from portunix_vdisk.plugin.outcome import Outcome
 from portunix_vdisk.plugin.text import readable
 from portunix_vdisk.plugin.version import VERSION
@@ -34,7 +36,8 @@ def main(arguments: Sequence[str] | None = None, server: Sequence[str] | None = 
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     # Seen before parsing, so that errors of parsing come out in the right form too.
-    common = Globals(json="--json" in words, debug="--debug" in words)
+    mine = before_dashes(words)
+    common = Globals(json="--json" in mine, debug="--debug" in mine)
     name: str | None = None
     try:
         try:
@@ -90,34 +93,70 @@ def _run(command: Command, common: Globals, server: Sequence[str] | None) -> Out
 
 
 def _operation(command: Command, common: Globals, server: Sequence[str] | None) -> Outcome:
-    folder = _folder()
-    from portunix_vdisk.plugin.asking import can_ask
-    from portunix_vdisk.plugin.core import SERVER, connect
-    from portunix_vdisk.plugin.display import Display
+    folder, environment = _folder(), dict(os.environ)
     from portunix_vdisk.tasks.operations import operation
     from portunix_vdisk.tasks.passwords import take_secrets
+    from portunix_vdisk.tasks.use_operations import IN_THE_FOREGROUND, NEED_PYTHON
 
     known = operation(command.name)
     assert known is not None
     options, secrets = take_secrets(known, command.options, folder)
+    if command.name in NEED_PYTHON and "python" not in options:
+        from portunix_vdisk.plugin.host_python import host_python
+
+        options["python"] = host_python(environment)
+    if command.name not in IN_THE_FOREGROUND:
+        return _ask(command.name, options, folder, common, server, secrets)
+    still = replace(common, quiet=True)
+    ready = _ask(command.name, options, folder, still, server, secrets, interactive=not common.quiet)
+    if not isinstance(ready.result, dict):
+        return ready
+    from portunix_vdisk.plugin.using import use
+
+    disk = ready.result["disk"]["name"]
+
+    def unmount() -> Outcome:
+        # Seen from "/" no file of that name can be meant; and nothing that is pressed now keeps the disk mounted.
+        return _ask("unmount", {"disk": disk}, Path("/"), still, server, interactive=not common.quiet, stoppable=False)
+
+    return use(command.rest, ready.result, environment, folder, unmount, quiet=common.quiet)
+
+
+def _ask(
+    name: str,
+    options: Mapping[str, str],
+    folder: Path,
+    common: Globals,
+    server: Sequence[str] | None,
+    secrets: Mapping[str, bytes] | None = None,
+    *,
+    interactive: bool | None = None,
+    stoppable: bool = True,
+) -> Outcome:
+    """Let the plugin do it. ``interactive``: the person may be asked, by default unless ``quiet``."""
+    from portunix_vdisk.plugin.asking import can_ask
+    from portunix_vdisk.plugin.core import SERVER, connect
+    from portunix_vdisk.plugin.display import Display
+
     display = Display(quiet=common.quiet)
+    wanted = not common.quiet if interactive is None else interactive
     for _ in range(_TRIES):
         with connect(Home.of_caller(), server or SERVER) as connection:
             from portunix_vdisk.plugin.operate import NotBegun, operate
             from portunix_vdisk.plugin.rpc import vdisk_pb2 as rpc
 
             request = rpc.Request(
-                operation=command.name,
-                options={name: os.fsencode(text) for name, text in options.items()},
+                operation=name,
+                options={each: os.fsencode(text) for each, text in options.items()},
                 folder=os.fsencode(folder),
-                interactive=not common.quiet and can_ask(),
+                interactive=wanted and can_ask(),
                 assume_yes=common.yes,
                 quiet=common.quiet,
                 debug=common.debug,
-                secrets=secrets,
+                secrets=secrets or {},
             )
             try:
-                return operate(connection, request, display)
+                return operate(connection, request, display, stoppable=stoppable)
             except NotBegun:  # it was just ending by itself
                 continue
     raise Failed("the vdisk plugin ends as soon as it is started", hint=f"details: {Home.of_caller().logs}")

@@ -35,8 +35,10 @@ class _Signal:
     """The person, or the system, wants the operation to stop."""
 
 
-def operate(connection: Connection, request: rpc.Request, display: Display) -> Outcome:
+def operate(connection: Connection, request: rpc.Request, display: Display, *, stoppable: bool = True) -> Outcome:
     """Run one operation to its end; Ctrl-C or SIGTERM stops it at a safe point, a second one stops waiting for that.
+
+    One that is not ``stoppable`` cleans up what the person has stopped already, so it goes on whatever they press.
 
     Raises ``NotBegun``, and ``Failed`` when the plugin ends in the middle. To be called in the main thread.
     """
@@ -54,7 +56,8 @@ def operate(connection: Connection, request: rpc.Request, display: Display) -> O
             inbox.put(error)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        inbox.put(_Signal())
+        if stoppable:
+            inbox.put(_Signal())
 
     with _signals(interrupt):  # before the request is on its way: from then on there is something to stop
         call = connection.stub.Operate(iter(outbox.get, None))

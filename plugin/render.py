@@ -6,7 +6,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
-from portunix_vdisk.plugin import render_archive, render_disks, render_install, render_keys, render_templates
+from portunix_vdisk.plugin import (
+    render_archive,
+    render_disks,
+    render_install,
+    render_keys,
+    render_templates,
+    render_use,
+)
 from portunix_vdisk.plugin.display import is_terminal
 from portunix_vdisk.plugin.outcome import Problem
 from portunix_vdisk.plugin.text import table
@@ -16,7 +23,7 @@ Object = Mapping[str, Any]
 """A result object; its schema is in ``plugin/schemas``."""
 
 ANSWERS = frozenset(
-    {"list", "info", "formats", "doctor", "plugin status", "archive list", "verify", *render_templates.RENDERERS}
+    {"list", "info", "formats", "doctor", "plugin status", "archive list", "verify", "env", *render_templates.RENDERERS}
 )
 """Operations whose result is what was asked for, so that ``--quiet`` doesn't silence it."""
 
@@ -43,6 +50,8 @@ _SYSTEMS = {"linux": "Linux", "windows": "Windows", "wsl2": "WSL2 (wsl --mount -
 
 
 def _list(result: Object) -> list[str]:
+    if "tools" in result:
+        return render_use.installed(result)
     disks = result["disks"]
     if not disks:
         return ["no disks yet; make one with: portunix vdisk create --name my-dev --size 20GB"]
@@ -277,6 +286,7 @@ _RENDERERS: dict[str, Callable[[Object], list[str]]] = {
     **render_disks.RENDERERS,
     **render_templates.RENDERERS,
     **render_install.RENDERERS,
+    **render_use.RENDERERS,
     "export": _export,
     "import": _import,
     "delete": _delete,

@@ -45,6 +45,7 @@ from portunix_vdisk.tasks.repair_disk import repair_graph
 from portunix_vdisk.tasks.resize_disk import resize_graph
 from portunix_vdisk.tasks.session import Listener, Session
 from portunix_vdisk.tasks.sync_folder import sync_graph
+from portunix_vdisk.tasks.use_disk import exec_graph, shell_graph, show_environment
 
 GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "create": create_graph,
@@ -68,6 +69,8 @@ GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "archive rekey": rekey_graph,
     "archive repair": archive_repair_graph,
     "archive merge": merge_graph,
+    "exec": exec_graph,
+    "shell": shell_graph,
     "archive mount": archive_mount_graph,
     "archive unmount": archive_unmount_graph,
 }
@@ -76,6 +79,7 @@ QUERIES: dict[str, Callable[[Session, Mapping[str, str]], Json]] = {
     "info": queries.info,
     "doctor": queries.doctor,
     "formats": queries.formats,
+    "env": show_environment,
     "archive list": list_archive,
     "template list": template_queries.list_templates,
     "template show": template_queries.show_template,

@@ -21,6 +21,7 @@ from portunix_vdisk.tasks.parameters import (
     slug,
 )
 from portunix_vdisk.tasks.template_operations import TEMPLATE_OPERATIONS
+from portunix_vdisk.tasks.use_operations import USE_OPERATIONS
 
 __all__ = [
     "GROUPS",
@@ -69,9 +70,12 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "list",
-        "list all virtual disks",
-        (),
-        ("portunix vdisk list", "portunix vdisk list --json"),
+        "list all virtual disks; or what is installed on one",
+        (
+            Parameter("tools", Kind.FLAG, "what is installed on a mounted disk, and which versions are active"),
+            disk_parameter("with --tools: the disk (default: the only mounted one)", required=False),
+        ),
+        ("portunix vdisk list", "portunix vdisk list --json", "portunix vdisk list --tools my-dev"),
         graph=False,
     ),
     Operation(
@@ -258,6 +262,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ("portunix vdisk doctor", "portunix vdisk doctor --fix"),
         graph=False,
     ),
+    *USE_OPERATIONS,
     *ARCHIVE_OPERATIONS,
     *TEMPLATE_OPERATIONS,
     *INSTALL_OPERATIONS,
@@ -265,8 +270,6 @@ OPERATIONS: tuple[Operation, ...] = (
 
 LATER_OPERATIONS: dict[str, str] = {
     "uninstall": "templates and tools",
-    "shell": "templates and tools",
-    "exec": "templates and tools",
     "snapshot": "snapshots",
     "restore": "snapshots",
 }

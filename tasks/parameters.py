@@ -53,7 +53,8 @@ class Operation:
     """One operation: a doit graph where ``graph`` is true, otherwise a question about the state of things.
 
     A name of two words (``archive mount``) is a group of :data:`GROUPS` and a verb. Such an operation needs nothing
-    more than any other: an entry here, one in the engine, a renderer and a schema.
+    more than any other: an entry here, one in the engine, a renderer and a schema. ``rest`` is what has to stand
+    behind ``--``, for the process that the person started and not for the engine: ``COMMAND``.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Operation:
     parameters: tuple[Parameter, ...]
     examples: tuple[str, ...]
     graph: bool = True
+    rest: str = ""
 
     @property
     def group(self) -> str:

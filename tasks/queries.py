@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from portunix_vdisk.platform.base import ImageType
+from portunix_vdisk.platform.errors import BadUsage
 from portunix_vdisk.platform.formats import FILE_SYSTEMS, Cell, cells
 from portunix_vdisk.steps.sizes import show_size
 from portunix_vdisk.steps.step import Json
 from portunix_vdisk.tasks.describe import disk_json, show_path
 from portunix_vdisk.tasks.key_slots import encryption_json
 from portunix_vdisk.tasks.session import Session
+from portunix_vdisk.tasks.use_disk import list_installed
 from portunix_vdisk.tasks.which import find_disk
 
 
 def list_disks(session: Session, options: Mapping[str, str]) -> Json:
-    """Every disk in the catalog, with what it is doing now."""
+    """Every disk in the catalog, with what it is doing now; with ``tools``, what is installed on one.
+
+    Raises ``BadUsage``, ``NotFound``, ``Refused``, ``Corrupt``.
+    """
+    if options.get("tools") == "true":
+        return list_installed(session, options)
+    if "disk" in options:
+        name = options["disk"]
+        raise BadUsage(
+            "list shows all disks", hint=f"portunix vdisk info {name}, or portunix vdisk list --tools {name}"
+        )
     return {"disks": [disk_json(session, disk) for disk in session.catalog.all()]}
 
 

@@ -8,7 +8,9 @@ import pytest
 
 from portunix_vdisk.platform.errors import BadUsage
 from portunix_vdisk.plugin import arguments
-from portunix_vdisk.plugin.arguments import Command, Globals, help_text, parse
+from portunix_vdisk.plugin import help as help_module
+from portunix_vdisk.plugin.arguments import Command, Globals, parse
+from portunix_vdisk.plugin.help import help_text
 from portunix_vdisk.tasks import operations
 from portunix_vdisk.tasks.operations import LATER_OPERATIONS, OPERATIONS, Kind, Operation, Parameter
 
@@ -78,7 +80,14 @@ def test_global_options_stand_anywhere() -> None:
         ("vdisk create --nmae x", "did you mean --name?"),
         ("vdisk list --sze=3", "has no option --sze"),
         ("vdisk list -x", "has no option -x"),
-        ("vdisk list surplus", "one argument too many"),
+        ("vdisk list my-dev surplus", "one argument too many"),
+        ("vdisk formats surplus", "one argument too many"),
+        ("vdisk exec my-dev", "exec needs -- and COMMAND"),
+        ("vdisk exec my-dev --", "exec needs -- and COMMAND"),
+        ("vdisk exec my-dev npm test", "one argument too many"),
+        ("vdisk exec --json my-dev -- npm", "exec has no --json"),
+        ("vdisk shell my-dev --json", "shell has no --json"),
+        ("vdisk shell my-dev -- npm", "one argument too many"),
         ("vdisk export a --disk b --output o", "one argument too many"),
         ("vdisk info", "needs DISK"),
         ("vdisk create --size 3GB", "needs --name NAME"),
@@ -102,13 +111,13 @@ def two_words(monkeypatch: pytest.MonkeyPatch) -> Operation:
     """An operation of two words, whatever the table has."""
     place = Parameter("place", Kind.PATH, "where", positional=True, also_option=True, metavar="PLACE")
     made = Operation("archive polish", "polish an archive", (place,), ("portunix vdisk archive polish a.zip",))
-    for module in (operations, arguments):
+    for module in (operations, arguments, help_module):
         monkeypatch.setattr(module, "OPERATIONS", (*OPERATIONS, made))
     return made
 
 
 def test_a_group_without_operations_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arguments, "OPERATIONS", tuple(one for one in OPERATIONS if not one.group))
+    monkeypatch.setattr(help_module, "OPERATIONS", tuple(one for one in OPERATIONS if not one.group))
     assert "archive …" not in help_text("vdisk")
     assert help_text("archive").startswith("usage: portunix vdisk archive")
 
@@ -149,6 +158,17 @@ def test_bad_command_lines_of_two_words(two_words: Operation, text: str, words: 
 @pytest.mark.parametrize("name", sorted(LATER_OPERATIONS))
 def test_later_operations_say_so(name: str) -> None:
     assert refusal(f"vdisk {name} --whatever x") == f"not yet: {name} comes with {LATER_OPERATIONS[name]}"
+
+
+def test_what_stands_behind_the_dashes_is_the_commands() -> None:
+    common = Globals()
+    words = ["vdisk", "exec", "--quiet", "my-dev", "--", "npm", "ls", "--json", "--", "-x", "", "a b"]
+    command = parse(words, common)
+    assert (command.options, command.rest) == ({"disk": "my-dev"}, tuple(words[5:]))
+    assert common == Globals(quiet=True)
+    assert vdisk("exec -- --help") == Command("operation", "exec", {}, ("--help",))
+    assert vdisk("exec --help -- x") == Command("help", "exec")
+    assert "portunix vdisk exec [DISK]" in help_text("exec") and "-- COMMAND [ARGUMENT …]\n" in help_text("exec")
 
 
 def test_later_parameters_say_so() -> None:

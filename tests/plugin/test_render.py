@@ -8,8 +8,8 @@ from portunix_vdisk.platform.errors import Refused
 from portunix_vdisk.plugin.outcome import Outcome
 from portunix_vdisk.plugin.render import render, render_problem, table
 from portunix_vdisk.tasks.operations import OPERATIONS
+from portunix_vdisk.tests.plugin.results import INSTALLED, RESULTS
 from portunix_vdisk.tests.plugin.stand_in import DISK, sync_result, told
-from portunix_vdisk.tests.plugin.test_schemas import RESULTS
 
 
 @pytest.mark.parametrize("name", [operation.name for operation in OPERATIONS])
@@ -26,6 +26,20 @@ def test_disks_in_aligned_columns() -> None:
         "x       900.0 MB     1 B  vhd   mounted at /mnt/x  /disks/my-dev.vhd",
     ]
     assert "create" in render("list", {"disks": []})[0]
+
+
+def test_what_is_installed_in_aligned_columns() -> None:
+    assert render("list", INSTALLED) == [
+        "NAME    VERSION  ACTIVE  FROM  COMMANDS",
+        "nodejs  20.20.2  active  pypi  node, npx",
+        "react   18.3.1   -       npm   -",
+    ]
+    assert render("list", INSTALLED | {"tools": [], "packages": []}) == ["nothing is installed on my-dev"]
+
+
+def test_an_environment_as_lines_for_each_shell() -> None:
+    assert render("env", RESULTS["env"])[0] == 'export PATH=/mnt/dev/bin"${PATH:+:$PATH}"'
+    assert render("env", RESULTS["env"] | {"shell": "fish"})[0] == "set -gx --path PATH '/mnt/dev/bin' $PATH"
 
 
 def test_a_table_of_nothing_is_its_head() -> None:

@@ -10,7 +10,7 @@ from referencing import Registry, Resource
 
 from portunix_vdisk.tasks.operations import OPERATIONS, slug
 from portunix_vdisk.tests.plugin.harness import Portunix, wait_for
-from portunix_vdisk.tests.plugin.results_of_tools import RESULTS_OF_TOOLS
+from portunix_vdisk.tests.plugin.results import INSTALLED, RESULTS
 from portunix_vdisk.tests.plugin.stand_in import DISK, sync_result, told
 
 FOLDER = resources.files("portunix_vdisk.plugin.schemas")
@@ -22,173 +22,6 @@ SCHEMAS: dict[str, Any] = {
 REGISTRY: Registry[Any] = Registry().with_resources(
     (schema["$id"], Resource.from_contents(schema)) for schema in SCHEMAS.values()
 )
-
-UUID = "12345678-1234-1234-1234-123456789abc"
-EXPORT = {"output": "/x.zip", "finished_at": "2025-01-01T00:00:00+00:00", "root": "ab" * 32}
-_NO = ("compression", "encryption", "fixed", "trim", "snapshots", "links", "modes", "rootless")
-RESULTS: dict[str, Any] = {
-    "list": {"disks": [DISK]},
-    "info": {
-        "disk": DISK | {"encrypted": True},
-        "encryption": {
-            "format": "LUKS1",
-            "cipher": "aes-xts-plain64",
-            "key_bits": 512,
-            "hash": "sha256",
-            "uuid": UUID,
-            "slots": [0, 2],
-        },
-        "exports": [EXPORT],
-    },
-    "formats": {
-        "formats": [
-            {
-                "type": "vhd",
-                "max_size": "2.2 TB",
-                "compatible": ["linux", "wsl2"],
-                "file_system": "ext4",
-                **dict.fromkeys(_NO, False),
-                **dict.fromkeys(("max_size_bytes", "min_size_bytes"), 7),
-                **dict.fromkeys(("max_file_bytes", "not_encrypted_because", "not_rootless_because", "refused")),
-            }
-        ]
-    },
-    "create": {"disk": DISK, "changed": True},
-    "repair": {"disk": DISK, "changed": True},
-    "mount": {"disk": DISK | {"mount_point": "/mnt/dev", "device": "/dev/loop0"}, "changed": True},
-    "unmount": {"disk": DISK, "changed": False},
-    "sync": sync_result(),
-    **RESULTS_OF_TOOLS,
-    "compact": {
-        "disk": DISK,
-        "skipped": None,
-        "changed": True,
-        **dict.fromkeys(("before_bytes", "after_bytes", "saved_bytes", "trimmed_bytes"), 7),
-    },
-    "clone": {"disk": DISK, "source": "my-dev", "shared": False, "changed": True},
-    "check": {"disk": DISK, "problems": [{"part": "image", "what": "w"}], "repaired": ["r"]},
-    "convert": {
-        "disk": DISK,
-        "former_path": "/d/my-dev.img",
-        "copy": {"path": "/d/my-dev.dmg", "bytes": 7000},
-        "changed": True,
-    },
-    "resize": {"disk": DISK, "former_size_bytes": 1 << 30, "changed": True},
-    "export": {
-        "disk": "my-dev",
-        "output": "/x.zip",
-        "archive_uuid": UUID,
-        "root": "ab" * 32,
-        "changed": True,
-        "generation": 3,
-        "generations": [2, 3],
-        "encrypted": True,
-        "base": "monday.zip",
-        **dict.fromkeys(("archive_bytes", "disk_bytes", "data_bytes", "written_bytes", "reused_bytes"), 7),
-        **dict.fromkeys(("added_bytes", "saved_bytes"), 7),
-        "waited_seconds": 0.05,
-        "excluded": {"files": 3, "bytes": 7, "stayed": 0, "rules": [{"rule": "cargo", "files": 3, "bytes": 7}]},
-    },
-    "verify": {
-        "archive": "/x.zip",
-        "archive_uuid": UUID,
-        "disk": "my-dev",
-        "generations": [2, 3],
-        "root": "ab" * 32,
-        "archive_bytes": 7,
-        "checked_bytes": 7,
-        "quick": False,
-        "cut_off_bytes": 7,
-    },
-    "archive list": {
-        "archive": "/x.zip",
-        "archive_uuid": UUID,
-        "disk": "my-dev",
-        "disk_uuid": UUID,
-        "type": "vhd",
-        "encrypted": True,
-        "base": "monday.zip",
-        "volumes": 3,
-        **dict.fromkeys(("size_bytes", "archive_bytes", "dead_bytes", "cut_off_bytes"), 7),
-        "generations": [
-            {
-                "generation": 3,
-                "finished_at": "2025-01-02T03:04:05+00:00",
-                "root": "ab" * 32,
-                "data_bytes": 7,
-                "added_bytes": 7,
-                "without_caches": True,
-            }
-        ],
-    },
-    "archive prune": {
-        "archive": "/x.zip",
-        "archive_bytes": 7,
-        "saved_bytes": 7,
-        "generations": [3],
-        "dropped": [1, 2],
-    },
-    "archive merge": {
-        "archive": "/d.zip",
-        "output": "/x.zip",
-        "merged": ["/d.zip", "/b.zip"],
-        "archive_uuid": UUID,
-        "disk": "my-dev",
-        "root": "ab" * 32,
-        "encrypted": False,
-        "changed": True,
-        **dict.fromkeys(("archive_bytes", "data_bytes", "written_bytes", "reused_bytes"), 7),
-    },
-    "archive repair": {
-        "archive": "/x.zip",
-        "archive_uuid": UUID,
-        "lost": [{"member": "chunks/1-000000000000.zst", "offset": 0, "length": 7, "generations": [1], "problem": "p"}],
-        "whole_generations": [2],
-        "damaged_generations": [1],
-        "mended_documents": ["directory"],
-        "damaged_documents": ["session-1.json"],
-        **dict.fromkeys(("checked_bytes", "damaged_chunks", "mended_in_place", "appended_chunks"), 7),
-        **dict.fromkeys(("lost_chunks", "written_bytes"), 7),
-    },
-    "passwd": {"disk": "my-dev", "change": "add", "slots": [0, 1]},
-    "luks-backup": {"disk": "my-dev", "output": "/h.luks", "bytes": 2 << 20},
-    "archive rekey": {"archive": "/x.zip", "archive_uuid": UUID},
-    "import": {
-        "disk": DISK,
-        "archive": "/x.zip",
-        "root": "ab" * 32,
-        "changed": True,
-        "written_bytes": 1,
-        "reused_bytes": 0,
-        "damage": {
-            "damaged_bytes": 7,
-            "files": ["/a"],
-            "file_count": 1,
-            "structures": ["journal"],
-            "unknown": None,
-        },
-    },
-    "archive mount": {
-        "archive": "/x.zip",
-        "generation": 2,
-        "disk": "my-dev",
-        "uuid": UUID,
-        "size": "20.0 GB",
-        "size_bytes": 20_000_000_000,
-        "file_system": "ext4",
-        "mount_point": "/mnt/look",
-        "device": "/dev/loop0",
-        "server_pid": 12,
-        "changed": True,
-    },
-    "archive unmount": {"archive": "/x.zip", "mount_point": "/mnt/look", "changed": True},
-    "delete": {"name": "my-dev", "path": "/d/my-dev.vhd", "deleted": True},
-    "doctor": {
-        "tools": [{"name": "qemu-img", "purpose": "p", "without": "w", "found": None, "install": "apt-get install"}],
-        "ok": False,
-        "fixed": [],
-    },
-}
 
 
 def validate(name: str, value: object) -> None:
@@ -235,6 +68,13 @@ def test_a_mounted_image_that_is_only_read_has_a_result_of_its_own() -> None:
     validate("mount", {**result, "device": "/dev/loop0", "changed": True})
     with pytest.raises(ValidationError):
         validate("mount", {**result, "disk": DISK, "changed": True})
+
+
+def test_what_is_installed_is_listed_by_itself() -> None:
+    validate("list", INSTALLED)
+    for wrong in (INSTALLED | {"disks": [DISK]}, INSTALLED | {"tools": [INSTALLED["tools"][0] | {"active": "yes"}]}):  # type: ignore[index, operator]
+        with pytest.raises(ValidationError):
+            validate("list", wrong)
 
 
 @pytest.mark.parametrize("name", ["create", "import", "clone"])
