@@ -65,6 +65,8 @@ ONLY_FOR_TESTS = (
     ("mkfs.xfs", "xfsprogs", TESTS),
     ("qemu-system-x86_64", "qemu-system-x86", TESTS),
     ("busybox", "busybox-static", TESTS),
+    ("zsh", "zsh", TESTS),
+    ("fish", "fish", TESTS),
 )
 """What nobody but the tests wants; ``setup`` and ``demo`` don't install it."""
 
