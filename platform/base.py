@@ -295,6 +295,11 @@ class Platform(Protocol):
         words, ``Failed`` where it cannot be started at all.
         """
 
+    def sandboxed(
+        self, command: Sequence[str], root: Path, environment: Mapping[str, str], *, network: bool
+    ) -> Sequence[str] | None:
+        """The words that run ``command`` so that it can write below ``root`` only; None where that is not to be had."""
+
     def host_tools(self) -> Sequence[HostTool]:
         """Every tool and privilege that we use, present or not."""
 

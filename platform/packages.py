@@ -88,6 +88,7 @@ PACKAGES: Mapping[str, tuple[str, str, str, str]] = {
     "resize2fs": _E2FSPROGS,
     "fusermount3": _all("fuse3"),
     "fuse2fs": ("fuse2fs", "e2fsprogs", "fuse2fs", ""),
+    "bwrap": _all("bubblewrap"),
     "sudo": _all("sudo"),
     "mkntfs": _NTFS,
     "ntfs-3g": _all("ntfs-3g"),

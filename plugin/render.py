@@ -106,7 +106,12 @@ def _create(result: Object) -> list[str]:
     if not result["changed"]:
         return [f"{disk['name']} exists: {disk['path']}"]
     lines = [f"created {disk['name']}: {disk['size']} {disk['type']}, {disk['file_system']}, {disk['path']}"]
-    return [*lines, f"opens on: {_opens_on(disk)}", f"next: portunix vdisk mount {disk['name']}"]
+    lines.append(f"opens on: {_opens_on(disk)}")
+    if (template := result["template"]) is not None:
+        lines.append(f"filled by {template['key']}: {', '.join(template['installed'])}")
+        lines += [f"not installed: {one['name']}: {one['why']}" for one in template["missing"]]
+        return [*lines, f"next: portunix vdisk shell {disk['name']}"]
+    return [*lines, f"next: portunix vdisk mount {disk['name']}"]
 
 
 def _opens_on(disk: Object) -> str:

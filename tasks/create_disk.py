@@ -28,13 +28,9 @@ from portunix_vdisk.tasks.unlocking import disk_secret
 
 
 def create_graph(session: Session, options: Mapping[str, str]) -> Graph:
-    """The graph of ``create:NAME``; what is not given is as the configuration declares it.
-
-    Raises ``BadUsage`` or ``Refused`` for parameters that cannot be.
-    """
+    """The graph of ``create:NAME``. Raises ``BadUsage`` or ``Refused`` for parameters that cannot be."""
     name = options["name"]
     check_name(name)
-    options = {**session.configuration.disks.get(name, {}), **options}
     disk = _plan(session, name, options)
     partial = durable.partial_of(disk.path)
     scratch = session.home.run / f"{disk.uuid}.fs"
@@ -101,7 +97,11 @@ def create_graph(session: Session, options: Mapping[str, str]) -> Graph:
             Member("format", f"make the {disk.file_system} filesystem", format, done),
             Member("register", "give the image its name and enter it into the catalog", register, registered),
         ),
-        result=lambda values: {"disk": disk_json(session, known_disk(session, name)), "changed": bool(session.ran)},
+        result=lambda values: {
+            "disk": disk_json(session, known_disk(session, name)),
+            "changed": bool(session.ran),
+            "template": None,
+        },
     )
 
 

@@ -31,7 +31,8 @@ from portunix_vdisk.tasks.check_disk import check_graph
 from portunix_vdisk.tasks.clone_disk import clone_graph
 from portunix_vdisk.tasks.compact_disk import compact_graph
 from portunix_vdisk.tasks.convert_disk import convert_graph
-from portunix_vdisk.tasks.create_disk import abort_graph, create_graph
+from portunix_vdisk.tasks.create_disk import abort_graph
+from portunix_vdisk.tasks.create_from_template import create_any_graph
 from portunix_vdisk.tasks.delete_disk import delete_graph
 from portunix_vdisk.tasks.export_disk import export_graph
 from portunix_vdisk.tasks.graph import Graph
@@ -48,7 +49,7 @@ from portunix_vdisk.tasks.sync_folder import sync_graph
 from portunix_vdisk.tasks.use_disk import exec_graph, shell_graph, show_environment
 
 GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
-    "create": create_graph,
+    "create": create_any_graph,
     "mount": mount_anything_graph,
     "unmount": unmount_anything_graph,
     "repair": repair_graph,

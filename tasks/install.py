@@ -62,6 +62,25 @@ def graph_of(
     options: Mapping[str, str],
 ) -> Graph:
     """The graph that makes a disk have these tools and packages."""
+    members, result = members_of(session, root, tools, packages, options)
+    return Graph(
+        operation="install",
+        disk=disk.name,
+        doc=f"install {', '.join([*(one.name for one in tools), *(one.name for one in packages)])}",
+        locks=(disk.path,),
+        members=tuple(members),
+        result=lambda values: {"disk": disk.name, **result()},
+    )
+
+
+def members_of(
+    session: Session,
+    root: Path,
+    tools: Sequence[ToolWish],
+    packages: Sequence[PackageWish],
+    options: Mapping[str, str],
+) -> tuple[list[Member], Callable[[], dict[str, Json]]]:
+    """The members that make the disk at ``root`` have these, and what tells their result afterwards."""
     web = Web(
         session.home.vdisk / CACHE,
         session.context("").safe_point,
@@ -118,11 +137,10 @@ def graph_of(
         run = _packager(work, language, some, options)
         members.append(Member(f"{language}:packages", f"install {names} by {language}", run, packages_done(some)))
 
-    def result(values: Mapping[str, Values]) -> Json:
+    def result() -> dict[str, Json]:
         installed = read_installed(root)
         active = [one for wish in tools if (one := installed.active(wish.name))]
         return {
-            "disk": disk.name,
             "mount_point": show_path(root),
             "tools": [{"name": one.name, "version": one.version, "source": one.source} for one in active],
             "packages": [asdict(one) for one in installed.packages if any(_same(one, wish) for wish in packages)],
@@ -130,14 +148,7 @@ def graph_of(
             "changed": work.changed,
         }
 
-    return Graph(
-        operation="install",
-        disk=disk.name,
-        doc=f"install {', '.join([*(one.name for one in tools), *(one.name for one in packages)])}",
-        locks=(disk.path,),
-        members=tuple(members),
-        result=result,
-    )
+    return members, result
 
 
 def mounted_disk(session: Session, options: Mapping[str, str]) -> tuple[Disk, Path]:

@@ -16,6 +16,7 @@ from portunix_vdisk.platform.errors import BadUsage, Failed, Refused, VdiskError
 from portunix_vdisk.steps.attaching import DetachImage, UnmountImage
 from portunix_vdisk.steps.disk import Disk
 from portunix_vdisk.steps.install.environment import environment
+from portunix_vdisk.steps.install.made_from import read_made_from
 from portunix_vdisk.steps.install.quoting import Shell
 from portunix_vdisk.steps.install.record import Installed, read_installed
 from portunix_vdisk.steps.step import Context, Json
@@ -127,7 +128,8 @@ def _environment(session: Session, disk: Disk, root: Path, python: str) -> dict[
             f"the mount point {show_path(root)} {wrong}, so nothing on the disk can be found by name",
             hint=f"portunix vdisk unmount {disk.name}, and mount it at another place",
         )
-    found = environment(root, _record(disk, root), python=python)
+    made = read_made_from(root)
+    found = environment(root, _record(disk, root), made.configuration if made else {}, python)
     for warning in found.warnings:
         session.log("warning", warning)
     return {

@@ -24,6 +24,8 @@ _DISK: Final = {
     "type": _TEXT,
     "fs": _TEXT,
     "path": _TEXT,
+    "template": _TEXT,
+    "allow-missing": {"type": "boolean"},
     "fixed": {"type": "boolean"},
     "portable": {"type": "boolean"},
     "encrypted": {"type": "boolean"},

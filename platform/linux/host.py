@@ -31,6 +31,11 @@ _PROGRAMS = (
     ("mkfs.exfat", "make exfat filesystems", "no disk can be created with exfat"),
     ("mount.exfat-fuse", "mount exfat where the kernel cannot", "exfat cannot be mounted, unless the kernel can"),
     ("fuse2fs", "mount ext4 filesystems without root", "disks with ext4 can only be mounted by root"),
+    (
+        "bwrap",
+        "run the scripts of templates in a sandbox",
+        "scripts of templates run with all your rights, if you agree",
+    ),
     ("e2fsck", "check and repair ext4 filesystems", "damaged disks cannot be repaired"),
 )
 

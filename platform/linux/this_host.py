@@ -7,7 +7,7 @@ from pathlib import Path
 
 from portunix_vdisk.platform.base import HostTool
 from portunix_vdisk.platform.commands import Commands
-from portunix_vdisk.platform.linux import cloning, host, media, programs
+from portunix_vdisk.platform.linux import cloning, host, media, programs, sandbox
 from portunix_vdisk.platform.linux.privilege import Privilege
 
 
@@ -45,6 +45,16 @@ class ThisHost:
     ) -> None:
         """See :class:`Platform`."""
         programs.run_program(self._commands, program, arguments, folder, environment, told)
+
+    def sandboxed(
+        self, command: Sequence[str], root: Path, environment: Mapping[str, str], *, network: bool
+    ) -> Sequence[str] | None:
+        """See :class:`Platform`."""
+        if not sandbox.is_there(self._commands):
+            return None
+        return sandbox.sandboxed(
+            self._commands, command, root=root, variables=environment, network=network, home=Path.home()
+        )
 
     def host_tools(self) -> Sequence[HostTool]:
         """See :class:`Platform`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
@@ -22,13 +22,15 @@ from portunix_vdisk.steps.install.quoting import Shell, quote
 from portunix_vdisk.steps.install.record import Installed
 
 
-def write_activation(root: Path, installed: Installed) -> None:
+def write_activation(root: Path, installed: Installed, configuration: Mapping[str, str] | None = None) -> None:
     """Make the activation files of the disk at ``root`` anew, durably; each is whole at every moment.
+
+    ``configuration`` are the variables of the template that the disk was made from.
 
     What happens to lie under such a name is replaced, a symbolic link itself and not what it leads to.
     Raises ``OSError``.
     """
-    plan = make_plan(installed)
+    plan = make_plan(installed, configuration)
     for name, text in activation_texts(plan).items():
         partial = partial_of(root / name)
         partial.unlink(missing_ok=True)  # it may be a link to anywhere

@@ -83,7 +83,7 @@ LANGUAGES: Final = (
         frozenset({"go"}),
         ("env/go", "cache/go"),
         (("PATH", "env/go/bin"),),
-        (("GOPATH", "env/go"), ("GOMODCACHE", "cache/go/mod"), ("GOCACHE", "cache/go/build")),
+        (("GOPATH", "env/go"), ("GOMODCACHE", "env/go/pkg/mod"), ("GOCACHE", "cache/go/build")),
     ),
     Language(
         frozenset({"rust", "cargo"}),
@@ -93,6 +93,10 @@ LANGUAGES: Final = (
         (("CARGO_HOME", "cache/cargo"),),
     ),
 )
+
+
+_OF_SHIMS: Final = frozenset({"PIP_TARGET", "PIP_DISABLE_PIP_VERSION_CHECK", "npm_config_update_notifier"})
+"""What commands of our recipes set for themselves alone; the host's pip would not take --prefix with a target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +143,11 @@ def make_plan(installed: Installed, configuration: Mapping[str, str] | None = No
         where = () if _is_used(language, installed) else language.folders
         settings += [Setting(name, f"{ROOT}/{folder}", True, where) for name, folder in language.in_front]
         settings += [Setting(name, f"{ROOT}/{folder}", False, where) for name, folder in language.variables]
-    ours, refused = {one.name for one in settings}, list[str]()
+    ours, refused = {one.name: one.value for one in settings}, list[str]()
     wanted: dict[str, str] = {}
     for who, name, value in _wanted(installed, configuration or {}):
+        if ours.get(name) == value or name in _OF_SHIMS:
+            continue
         if name in ours or is_refused(name, value):
             refused.append(f"{who} wants to set {name}, which a disk may not; it is left as it is")
         else:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from portunix_vdisk.platform.errors import Failed, ToolFailed
-from portunix_vdisk.steps.install.record import STATE, read_installed, write_installed
+from portunix_vdisk.steps.install.record import STATE, read_installed
 from portunix_vdisk.steps.install.relocate import rewrite_scripts
+from portunix_vdisk.steps.install.remember import remember
 from portunix_vdisk.steps.step import Context
 
 ENVIRONMENTS: Final = {"npm": "env/node", "pip": "env/python", "go": "env/go"}
@@ -65,7 +66,7 @@ class InstallPackages:
             for one in installed.packages
             if one.language == self.language
         }
-        write_installed(self.root, installed.with_packages(self.language, kept | found))
+        remember(self.root, installed.with_packages(self.language, kept | found))
         unfinished.unlink()
         return found
 
@@ -90,7 +91,7 @@ class InstallPackages:
     def _go(self, folder: Path, again: bool, ctx: Context) -> None:
         module = folder / _MODULE
         module.mkdir(exist_ok=True)
-        more = {"GOPROXY": "off"} if self.offline else {}
+        more = {"GOFLAGS": "-modcacherw"} | ({"GOPROXY": "off"} if self.offline else {})
         if not (module / "go.mod").exists():
             self._program("go", ["mod", "init", _MODULE], module, ctx, more)
         wanted = [f"{name}@{version or 'latest'}" for name, version in self.packages.items()]

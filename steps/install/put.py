@@ -12,9 +12,9 @@ from typing import Final
 from portunix_vdisk.platform.errors import Corrupt, Failed
 from portunix_vdisk.steps.durable import fsync_folder
 from portunix_vdisk.steps.install.archives import entries
-from portunix_vdisk.steps.install.record import STATE, InstalledTool, read_installed, write_installed
+from portunix_vdisk.steps.install.record import STATE, InstalledTool, read_installed
 from portunix_vdisk.steps.install.relocate import set_library_paths
-from portunix_vdisk.steps.install.shims import write_shims
+from portunix_vdisk.steps.install.remember import remember
 from portunix_vdisk.steps.install.tool import Form, Plan
 from portunix_vdisk.steps.install.unpack import Tree
 from portunix_vdisk.steps.install.web import Web, digest_of
@@ -129,7 +129,7 @@ class Activate:
     digests: Mapping[str, str]
 
     def run(self, ctx: Context) -> dict[str, str]:
-        """Name and version. The memory is written first: a command that is missing is noticed and mended."""
+        """Name and version. Raises ``Corrupt``, ``OSError``."""
         plan = self.plan
         tool = InstalledTool(
             plan.name,
@@ -141,8 +141,7 @@ class Activate:
             dict(self.digests),
         )
         installed = read_installed(self.root).with_tool(tool)
-        write_installed(self.root, installed)
-        write_shims(self.root, installed)
+        remember(self.root, installed)
         return {"name": plan.name, "version": plan.version}
 
 

@@ -83,7 +83,11 @@ RESULTS: dict[str, Any] = {
             }
         ]
     },
-    "create": {"disk": DISK, "changed": True},
+    "create": {
+        "disk": DISK,
+        "changed": True,
+        "template": {"key": "mine", "installed": ["nodejs"], "missing": [{"name": "chrome", "why": "w"}]},
+    },
     "repair": {"disk": DISK, "changed": True},
     "mount": {"disk": DISK | {"mount_point": "/mnt/dev", "device": "/dev/loop0"}, "changed": True},
     "unmount": {"disk": DISK, "changed": False},

@@ -82,7 +82,7 @@ class Engine:
         if request.operation == "list":
             return {"disks": [DISK]}
         if request.operation == "create":
-            return {"disk": DISK, "changed": True}
+            return {"disk": DISK, "changed": True, "template": None}
         word, _, argument = request.options["source"].partition(" ")
         if word == "events":
             listener.task_skipped("sync:my-dev:scan")

@@ -95,7 +95,7 @@ def test_global_options_stand_anywhere() -> None:
         ("vdisk create --name -x", "--option=-value"),
         ("vdisk create --name x --nam y", "has no option --nam"),
         ("vdisk create --name a --abort=no", "ignored explicit argument"),
-        ("vdisk create --name a --template x", "not yet: --template comes with templates"),
+        ("vdisk create --name a --locked", "not yet: --locked comes with templates"),
         ("plugin", "plugin command is missing"),
         ("plugin start vdisk", "no plugin command 'start'"),
         ("plugin stop", "needs the name of a plugin"),

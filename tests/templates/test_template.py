@@ -38,7 +38,7 @@ def test_the_templates_of_the_specification_are_there() -> None:
     web = ours["web_development"]
     assert (web.name, web.size, web.origin) == ("Web Development Stack", "20GB", BUILT_IN)
     assert [tool.name for tool in web.tools] == ["nodejs", "npm", "yarn", "git", "vscode", "chrome"]
-    assert [one.name for one in web.packages] == ["react", "typescript", "webpack", "eslint"]
+    assert [one.name for one in web.packages] == ["react", "typescript", "webpack", "webpack-cli", "eslint"]
     assert [one.name for one in ours["go_development"].packages] == ["github.com/gorilla/mux", "gorm.io/gorm"]
     data = ours["python_datascience"]
     assert [one.name for one in data.packages] == ["pandas", "numpy", "matplotlib", "scikit-learn"]
@@ -99,7 +99,7 @@ templates:
     later = found["later"]
     assert (later.name, later.size) == ("Web Development Stack", "30GB")
     assert later.tools[0] == Tool("nodejs", "22") and later.tools[-1] == Tool("go")
-    assert Package("react", "17") in later.packages and len(later.packages) == 4
+    assert Package("react", "17") in later.packages and len(later.packages) == 5
     assert later.scripts == (Script("one", "true"),) and later.configuration == {"A": "1", "B": "2", "C": "3"}
     again = found["web_development"]
     assert again.description == "ours and more" and again.tools[-1] == Tool("rust") and len(again.tools) == 7

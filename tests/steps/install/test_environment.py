@@ -36,7 +36,7 @@ def test_a_tool_brings_the_paths_and_caches_of_its_language(tmp_path: Path) -> N
         "npm_config_cache": f"{tmp_path}/cache/npm",
         "YARN_CACHE_FOLDER": f"{tmp_path}/cache/yarn",
         "GOPATH": f"{tmp_path}/env/go",
-        "GOMODCACHE": f"{tmp_path}/cache/go/mod",
+        "GOMODCACHE": f"{tmp_path}/env/go/pkg/mod",
         "GOCACHE": f"{tmp_path}/cache/go/build",
         "GOROOT": f"{tmp_path}/tools/go/1.2.3/go",
         "GOX": f"{tmp_path}/x:{tmp_path}/tools/go/1.2.3:{{other}}",
