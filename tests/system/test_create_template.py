@@ -95,6 +95,7 @@ def test_a_template_fills_a_disk_once(machine: Machine) -> None:
     assert again.result["template"] == made["template"]
     assert (image.stat().st_mtime_ns, image.stat().st_ino) == before
 
+    assert machine.vdisk("exec", "web", "--", "readlink", "node_modules").out == "env/node/node_modules\n"
     script = "console.log(require('is-odd')(7), process.env.GREETING)"
     assert machine.vdisk("exec", "web", "--", "node", "-e", script).out == "true hello there\n"
     assert machine.vdisk("exec", "web", "--", "cat", "projects/greeting", "projects/version").out.startswith(
