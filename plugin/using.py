@@ -7,6 +7,7 @@ mounted, which ``list`` shows.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,11 @@ def use(
         unmount: asks the plugin for it.
         quiet: say nothing about what is going on.
     """
+    # From here on the disk is to be put away, whatever is pressed, and however often. A handler, since what is ignored
+    # would be ignored by the processes that we start, too.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     code = 1
     try:
         code = _run(command, ready, environment, folder, quiet=quiet)
