@@ -30,7 +30,11 @@ case "${1-}" in
 exit) exit "$2" ;;
 read) cat ;;
 kill) kill -"$2" $$ ;;
-wait) trap 'sleep 0.2; echo stopped; exit 9' INT TERM; echo waiting; i=0; while [ $i -lt 600 ]; do sleep 0.05; i=$((i+1)); done ;;
+wait)
+    trap 'sleep 0.2; echo stopped; exit 9' INT TERM
+    echo waiting
+    i=0
+    while [ $i -lt 600 ]; do sleep 0.05; i=$((i+1)); done ;;
 esac
 """
 
