@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from machine import BIN, Machine
+from tooled import install
 
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
 
@@ -34,3 +35,13 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     leftovers = sorted((home / "vdisk" / "run").rglob("*")) if home.exists() else []
     assert [path for path in leftovers if not path.is_dir()] == []
     shutil.rmtree(temporary)
+
+
+@pytest.fixture
+def prepared(machine: Machine) -> Machine:
+    """A disk with the tool, not mounted."""
+    machine.vdisk("create", "--name", "my-dev", "--size", "64MB", "--type", "img")
+    machine.vdisk("mount", "my-dev", "first")
+    install(machine.folder / "first")
+    machine.vdisk("unmount", "my-dev")
+    return machine

@@ -1,80 +1,18 @@
-"""exec, shell and env on a real disk, with a small tool on it."""
+"""exec and env on a real disk, with a small tool on it."""
 
 from __future__ import annotations
 
 import json
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
-import termios
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from machine import BIN, Machine
-
-from portunix_vdisk.steps.install.activation import write_activation
-from portunix_vdisk.steps.install.record import Installed, InstalledTool, write_installed
-
-TOOL = """#!/bin/sh
-# hello: tells where it is and what it was given; what it says at once after Ctrl-C, a terminal may drop
-here=$(dirname "$0")
-printf '%s|' "$HELLO" "$PORTUNIX_VDISK" "$PWD" "$@"
-echo
-case "${1-}" in
-exit) exit "$2" ;;
-read) cat ;;
-kill) kill -"$2" $$ ;;
-wait)
-    trap 'sleep 0.2; echo stopped; exit 9' INT TERM
-    echo waiting
-    i=0
-    while [ $i -lt 600 ]; do sleep 0.05; i=$((i+1)); done ;;
-esac
-"""
-
-
-def mount_point(machine: Machine, name: str = "my-dev") -> str | None:
-    disks = machine.vdisk("list", "--json").result["disks"]
-    (found,) = [disk["mount_point"] for disk in disks if disk["name"] == name]
-    return found
-
-
-def install(root: Path) -> None:
-    """A tool as an install leaves it: below /tools, a shim in /bin, the record, the activation files."""
-    tool = InstalledTool(
-        "hello", "1.0", "archive", "tools/hello/1.0", {"hello": "run"}, {"HELLO": "{folder}", "LD_PRELOAD": "x"}
-    )
-    (root / tool.folder).mkdir(parents=True)
-    file = root / tool.folder / "run"
-    file.write_text(TOOL)
-    file.chmod(0o755)
-    (root / "bin").mkdir()
-    (root / "bin" / "hello").symlink_to("../tools/hello/1.0/run")
-    (root / "projects" / "my app").mkdir(parents=True)
-    node = InstalledTool("nodejs", "20.1.0", "pypi", "tools/nodejs/20.1.0", {"node": "node"})
-    installed = Installed((tool, node)).with_tool(InstalledTool("nodejs", "18.1.0", "npm", "tools/nodejs/18.1.0"))
-    write_installed(root, installed)
-    write_activation(root, installed)
-
-
-@pytest.fixture
-def prepared(machine: Machine) -> Machine:
-    """A disk with the tool, not mounted."""
-    machine.vdisk("create", "--name", "my-dev", "--size", "64MB", "--type", "img")
-    machine.vdisk("mount", "my-dev", "first")
-    install(machine.folder / "first")
-    machine.vdisk("unmount", "my-dev")
-    return machine
-
-
-def own_place(machine: Machine) -> Path:
-    return machine.home / "vdisk" / "mnt" / "my-dev"
+from tooled import mount_point, own_place
 
 
 def wait_for_line(stream: Any, line: bytes) -> None:
@@ -158,85 +96,6 @@ def test_a_signal_reaches_the_command_and_the_disk_is_unmounted(prepared: Machin
     assert mount_point(prepared) is None
 
 
-class Terminal:
-    """A command at a terminal of its own."""
-
-    def __init__(self, machine: Machine, *words: str, **variables: str) -> None:
-        self.pid, self.terminal = pty.fork()
-        if self.pid == 0:
-            termios.tcsetwinsize(0, (50, 500))  # shells shorten long prompts
-            os.chdir(machine.folder)
-            os.execve(
-                BIN / "portunix", ["portunix", "vdisk", *words], {**machine.environment, "TERM": "dumb", **variables}
-            )
-        self.seen = b""
-        terminals.append(self)
-
-    def expect(self, text: bytes, seconds: float = 30) -> None:
-        deadline = time.monotonic() + seconds
-        while text not in self.seen:
-            assert select.select([self.terminal], [], [], max(0, deadline - time.monotonic()))[0], self.seen
-            try:
-                self.seen += os.read(self.terminal, 4096)
-            except OSError:  # nobody has it open any more
-                assert text in self.seen, self.seen
-        self.seen = self.seen.partition(text)[2]
-
-    def type(self, text: bytes) -> None:
-        os.write(self.terminal, text)
-
-    def end(self) -> int:
-        while True:
-            assert select.select([self.terminal], [], [], 30)[0], self.seen
-            try:
-                if not (more := os.read(self.terminal, 4096)):
-                    break
-                self.seen += more
-            except OSError:
-                break
-        _, status = os.waitpid(self.pid, 0)
-        os.close(self.terminal)
-        terminals.remove(self)
-        return os.waitstatus_to_exitcode(status)
-
-
-terminals: list[Terminal] = []
-
-
-@pytest.fixture(autouse=True)
-def no_terminal_left() -> Iterator[None]:
-    """One that a failed test left open is hung up."""
-    yield
-    for terminal in terminals.copy():
-        os.close(terminal.terminal)
-        os.waitpid(terminal.pid, 0)
-        terminals.remove(terminal)
-
-
-def test_ctrl_c_is_for_the_command_alone(prepared: Machine) -> None:
-    count = "import signal, sys, time\nn = []\nsignal.signal(2, lambda *_: n.append(1))\nprint('ready', flush=True)\n"
-    count += "t = time.time()\nwhile time.time() < t + (0.5 if n else 20): time.sleep(0.01)\nsys.exit(10 + len(n))\n"
-    terminal = Terminal(prepared, "exec", "my-dev", "--", sys.executable, "-c", count)
-    terminal.expect(b"ready")
-    terminal.type(b"\x03")
-    assert terminal.end() == 11, "once, and not again by us"
-    assert b"interrupted" not in terminal.seen
-    assert mount_point(prepared) is None
-
-
-def test_ctrl_c_while_it_is_unmounted_changes_nothing(prepared: Machine) -> None:
-    terminal = Terminal(prepared, "exec", "my-dev", "--", "sh", "-c", "trap 'exit 3' INT; echo ready; sleep 20")
-    terminal.expect(b"ready")
-    for _ in range(40):
-        try:
-            terminal.type(b"\x03")
-        except OSError:
-            break
-        time.sleep(0.01)
-    assert terminal.end() == 3
-    assert mount_point(prepared) is None
-
-
 def test_killed_it_leaves_the_disk_mounted_and_nothing_worse(prepared: Machine) -> None:
     process = prepared.start("exec", "my-dev", "--", "hello", "wait")
     wait_for_line(process.stdout, b"waiting")
@@ -263,48 +122,6 @@ def test_a_record_that_is_none_leaves_nothing_mounted(prepared: Machine) -> None
     (prepared.folder / "place/.vdisk/installed.json").write_text("{}")
     prepared.vdisk("unmount", "my-dev")
     assert "does not say what is installed" in prepared.vdisk("exec", "my-dev", "--", "hello", check=5).err
-    assert mount_point(prepared) is None
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "dash"])
-def test_a_shell_with_the_tools_of_the_disk(prepared: Machine, shell: str) -> None:
-    person = prepared.folder / "person"
-    person.mkdir()
-    late = f"export PATH=/late:$PATH; export MINE={shell}\n"
-    (person / ".bashrc").write_text(late)
-    (person / ".zshrc").write_text(late)
-    (person / "shrc").write_text(late)
-    (person / ".config/fish").mkdir(parents=True)
-    (person / ".config/fish/config.fish").write_text(late)
-    # fish makes completions of all manual pages when there are none, and goes on with it when the shell has ended.
-    (person / ".local/share/fish/generated_completions").mkdir(parents=True)
-    variables = {"HOME": str(person), "SHELL": f"/usr/bin/{shell}"}
-    if shell == "dash":
-        variables["ENV"] = str(person / "shrc")
-    terminal = Terminal(prepared, "shell", "my-dev", **variables)
-    terminal.expect(b"my-dev is mounted at ")
-    terminal.expect(b"(my-dev)")
-    terminal.type(b'echo "<$MINE>" $PATH; hello typed\r')
-    root = os.fsencode(own_place(prepared))
-    terminal.expect(b"<" + shell.encode() + b"> " + root + b"/bin")
-    terminal.expect(root + b"|" + root + b"|typed|")
-    terminal.type(b"exit 7\r")
-    assert terminal.end() == 7
-    assert mount_point(prepared) is None, terminal.seen
-
-
-def test_ctrl_c_in_a_shell_is_for_what_runs_in_it(prepared: Machine) -> None:
-    terminal = Terminal(prepared, "shell", "my-dev", SHELL="/bin/bash", HOME=str(prepared.folder))
-    terminal.expect(b"(my-dev)")
-    terminal.type(b"hello wait\r")
-    terminal.expect(b"waiting")
-    terminal.type(b"\x03")
-    terminal.expect(b"stopped")
-    terminal.expect(b"(my-dev)")
-    terminal.type(b"echo still $((40+2))\r")
-    terminal.expect(b"still 42")
-    terminal.type(b"\x04")
-    terminal.end()
     assert mount_point(prepared) is None
 
 
