@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DATA = (".yaml", ".json", ".proto", ".txt", ".md", ".pyi")
+DATA = (".yaml", ".json", ".proto", ".txt", ".md", ".pyi", ".sh", ".fish", ".ps1")
 """Endings of files that are no Python source and that the package reads or a type checker wants."""
 
 
