@@ -35,19 +35,6 @@ class Kind(Enum):
     """A device and the like."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A member of an archive. Its name and target are as the archive says, and not to be trusted."""
-
-    name: str
-    kind: Kind
-    executable: bool = False
-    target: str = ""
-    size: int = 0
-    content: IO[bytes] | None = None
-    """To be read before the next member is asked for."""
-
-
 _BROKEN: Final = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -59,6 +46,27 @@ _BROKEN: Final = (
     NotImplementedError,
     RuntimeError,
 )
+"""What libraries raise about what is no archive, or a damaged one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A member of an archive. Its name and target are as the archive says, and not to be trusted."""
+
+    name: str
+    kind: Kind
+    executable: bool = False
+    target: str = ""
+    size: int = 0
+    content: IO[bytes] | None = None
+
+    def read(self, length: int) -> bytes:
+        """The next bytes of a file, before the next member is asked for. Raises ``Corrupt``."""
+        assert self.content is not None
+        try:
+            return self.content.read(length)
+        except _BROKEN as error:
+            raise _damaged(self.name, error) from error
 
 
 def entries(path: Path, form: Form) -> Iterator[Entry]:
@@ -67,7 +75,11 @@ def entries(path: Path, form: Form) -> Iterator[Entry]:
     try:
         yield from read(path)
     except _BROKEN as error:
-        raise Corrupt(f"{path.name} cannot be unpacked: {error}", state="nothing of it is on the disk") from error
+        raise _damaged(path.name, error) from error
+
+
+def _damaged(name: str, error: Exception) -> Corrupt:
+    return Corrupt(f"{name} cannot be unpacked: {error}", state="nothing of it is on the disk")
 
 
 def _zip(path: Path) -> Iterator[Entry]:

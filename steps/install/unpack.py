@@ -102,8 +102,7 @@ class Tree:
             raise _hostile(f"{name} is in it twice") from None
 
     def _write(self, name: str, one: Entry) -> None:
-        assert one.content is not None
-        first = one.content.read(_BLOCK)
+        first = one.read(_BLOCK)
         descriptor = self._open(name, executable=one.executable or _runs(name, first))
         written = 0
         with os.fdopen(descriptor, "wb", buffering=0) as file:
@@ -115,7 +114,7 @@ class Tree:
                 if written > one.size or self._bytes > _MOST_BYTES:
                     raise _hostile(f"{name} in it is larger than it says")
                 file.write(block)
-                block = one.content.read(_BLOCK)
+                block = one.read(_BLOCK)
         if written != one.size:
             raise _hostile(f"{name} in it is shorter than it says")
 

@@ -25,9 +25,8 @@ _LARGEST_INDEX: Final = 256 << 20
 _BLOCK: Final = 256 << 10
 _TIMEOUT: Final = urllib3.Timeout(connect=10, read=20)
 _AGAIN: Final = urllib3.Retry(
-    total=4, connect=1, read=2, backoff_factor=0.2, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False
+    total=6, connect=1, read=2, backoff_factor=0.2, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False
 )
-_FOR_FILES: Final = urllib3.Retry(total=5, connect=1, read=0, status=0, redirect=5)
 
 
 class Web:
@@ -70,7 +69,7 @@ class Web:
                 for name, mark in (("If-None-Match", "etag"), ("If-Modified-Since", "last-modified"))
                 if known[0].get(mark)
             }
-        response = self._request(address, headers, _AGAIN)
+        response = self._request(address, headers)
         try:
             if response.status == 304 and known is not None:
                 return known[1]
@@ -146,7 +145,7 @@ class Web:
             if artifact.size and start >= artifact.size:
                 return True
             headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
-            response = self._request(artifact.address, headers, _FOR_FILES)
+            response = self._request(artifact.address, headers)
             try:
                 if response.status == 416:  # there is nothing behind what we have: it is whole, or another file
                     file.truncate(start if _total(response.headers) == start else 0)
@@ -175,7 +174,7 @@ class Web:
                 os.fsync(file.fileno())
         return True
 
-    def _request(self, address: str, headers: Mapping[str, str], again: urllib3.Retry) -> urllib3.BaseHTTPResponse:
+    def _request(self, address: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         self.stop()
         proxy = self._proxy_of(address)
         if proxy not in self._pools:
@@ -187,7 +186,7 @@ class Web:
                 address,
                 headers={"User-Agent": "portunix-vdisk", **headers},
                 preload_content=False,
-                retries=again,
+                retries=_AGAIN,
                 timeout=_TIMEOUT,
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
