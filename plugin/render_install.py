@@ -17,4 +17,15 @@ def _install(result: Object) -> list[str]:
     return lines
 
 
-RENDERERS: dict[str, Callable[[Object], list[str]]] = {"install": _install}
+def _uninstall(result: Object) -> list[str]:
+    tools = [f"{one['name']} {one['version']}" for one in result["tools"]]
+    packages = [f"{one['language']}:{one['name']} {one['version']}" for one in result["packages"]]
+    return [f"removed from {result['disk']}: {', '.join([*tools, *packages])}"]
+
+
+def _use(result: Object) -> list[str]:
+    what = f"{result['name']} {result['version']}"
+    return [f"{result['disk']} uses {what} now" if result["changed"] else f"{result['disk']} uses {what} already"]
+
+
+RENDERERS: dict[str, Callable[[Object], list[str]]] = {"install": _install, "uninstall": _uninstall, "use": _use}

@@ -40,7 +40,7 @@ _OF_EVERY_DISK = ("create", "mount", "unmount", "compact", "export", "delete")
 """Operations whose tasks exist for every disk in the catalog."""
 _WHEN_NAMED = (
     *("create", "import", "sync", "convert", "resize", "clone", "check", "archive mount", "archive unmount"),
-    "install",
+    *("install", "uninstall", "use"),
 )
 """Operations that make a disk or need parameters: their tasks exist where the command line names them."""
 _MAKES_A_DISK = ("create", "import")

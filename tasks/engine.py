@@ -46,6 +46,7 @@ from portunix_vdisk.tasks.repair_disk import repair_graph
 from portunix_vdisk.tasks.resize_disk import resize_graph
 from portunix_vdisk.tasks.session import Listener, Session
 from portunix_vdisk.tasks.sync_folder import sync_graph
+from portunix_vdisk.tasks.uninstall import uninstall_graph, use_graph
 from portunix_vdisk.tasks.use_disk import exec_graph, shell_graph, show_environment
 
 GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
@@ -55,6 +56,8 @@ GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "repair": repair_graph,
     "sync": sync_graph,
     "install": install_graph,
+    "uninstall": uninstall_graph,
+    "use": use_graph,
     "compact": compact_graph,
     "convert": convert_graph,
     "check": check_graph,

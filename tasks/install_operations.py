@@ -38,4 +38,30 @@ INSTALL_OPERATIONS: tuple[Operation, ...] = (
             "portunix vdisk install python pip:pandas --offline",
         ),
     ),
+    Operation(
+        "uninstall",
+        "remove tools and packages from a mounted disk",
+        (
+            Parameter(
+                "names",
+                Kind.TEXT,
+                "what to remove: nodejs (every version), nodejs@18, npm:react",
+                positional=True,
+                required=True,
+                metavar="NAME",
+                many=True,
+            ),
+            *_WHERE,
+        ),
+        ("portunix vdisk uninstall nodejs@18 react --disk my-dev",),
+    ),
+    Operation(
+        "use",
+        "choose the version of a tool that its commands mean, of those on the disk",
+        (
+            Parameter("tool", Kind.TEXT, "tool and version", positional=True, required=True, metavar="NAME@VERSION"),
+            *_WHERE,
+        ),
+        ("portunix vdisk use nodejs@20 --disk my-dev",),
+    ),
 )

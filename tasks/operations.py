@@ -271,7 +271,6 @@ OPERATIONS: tuple[Operation, ...] = (
 )
 
 LATER_OPERATIONS: dict[str, str] = {
-    "uninstall": "templates and tools",
     "snapshot": "snapshots",
     "restore": "snapshots",
 }

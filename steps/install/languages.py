@@ -70,6 +70,18 @@ class InstallPackages:
         unfinished.unlink()
         return found
 
+    def remove(self, folder: Path, ctx: Context) -> None:
+        """Remove the packages instead."""
+        names = list(self.packages)
+        if self.language == "npm":
+            words = ["uninstall", "--prefix", str(folder), "--no-fund", "--no-audit", "--", *names]
+            self._program("npm", words, folder, ctx)
+        elif self.language == "pip":
+            words = ["pip", "uninstall", "--python", str(self._python()), "--target", str(folder), "--", *names]
+            self._program("uv", words, folder, ctx)
+        else:
+            self._program("go", ["get", *(f"{name}@none" for name in names)], folder / _MODULE, ctx)
+
     def _npm(self, folder: Path, again: bool, ctx: Context) -> None:
         if again:  # npm knows what should be there by package-lock.json, and its cache has it
             shutil.rmtree(folder / "node_modules", ignore_errors=True)
@@ -78,15 +90,18 @@ class InstallPackages:
         self._program("npm", [*words, *(["--offline"] if self.offline else []), "--", *wanted], folder, ctx)
 
     def _pip(self, folder: Path, again: bool, ctx: Context) -> None:
-        python = read_installed(self.root).active("python")
-        if python is None:
-            raise Failed("there is no Python on the disk", hint="portunix vdisk install python")
-        program = self.root / python.folder / python.commands["python3"]
+        program = self._python()
         wanted = [_requirement(name, version) for name, version in self.packages.items()]
         words = ["pip", "install", "--python", str(program), "--target", str(folder)]
         words += ["--reinstall"] if again else []
         self._program("uv", [*words, *(["--offline"] if self.offline else []), "--", *wanted], folder, ctx)
         rewrite_scripts(folder / "bin", "../../../", program)
+
+    def _python(self) -> Path:
+        python = read_installed(self.root).active("python")
+        if python is None:
+            raise Failed("there is no Python on the disk", hint="portunix vdisk install python")
+        return self.root / python.folder / python.commands["python3"]
 
     def _go(self, folder: Path, again: bool, ctx: Context) -> None:
         module = folder / _MODULE
@@ -127,10 +142,41 @@ class InstallPackages:
         except ToolFailed as error:
             ctx.safe_point()
             raise Failed(
-                f"{command} could not install {', '.join(self.packages)}: {reason(error.output)}",
+                f"{command} {words[0] if words[0] != 'pip' else words[1]} failed: {reason(error.output)}",
                 state="what was installed before is still there",
                 hint="run the same command to try it again; everything that was fetched is kept",
             ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class RemovePackages:
+    """Packages of one language go.
+
+    Of Python, only themselves: nobody knows who else needs what they needed. Of Go, from what ``modules`` requires.
+
+    Args:
+        root: where the disk is mounted.
+        language: ``npm``, ``pip`` or ``go``.
+        packages: their names.
+        environment: as of :class:`InstallPackages`.
+    """
+
+    root: Path
+    language: str
+    packages: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, ctx: Context) -> dict[str, str]:
+        """Nothing. Raises ``Failed``, ``OSError``."""
+        folder = self.root / ENVIRONMENTS[self.language]
+        program = InstallPackages(self.root, self.language, dict.fromkeys(self.packages, ""), False, self.environment)
+        program.remove(folder, ctx)
+        installed = read_installed(self.root)
+        kept = {one.name: one.version for one in installed.packages if one.language == self.language}
+        for name in self.packages:
+            kept.pop(name, None)
+        write_installed(self.root, installed.with_packages(self.language, kept))
+        return {}
 
 
 def is_whole(root: Path, language: str) -> bool:

@@ -46,6 +46,12 @@ RESULTS: dict[str, Any] = {
     "template list": {"templates": [TEMPLATE]},
     "template show": {"template": TEMPLATE},
     "template validate": {"file": "/t.yaml", "templates": [TEMPLATE]},
+    "uninstall": {
+        "disk": "my-dev",
+        "tools": [{"name": "nodejs", "version": "20.18.0"}],
+        "packages": [{"language": "npm", "name": "react", "version": "18.3.1"}],
+    },
+    "use": {"disk": "my-dev", "name": "nodejs", "version": "20.18.0", "changed": True},
     "install": {
         "disk": "my-dev",
         "mount_point": "/mnt/dev",

@@ -52,6 +52,27 @@ def test_a_tool_runs_where_the_disk_is_mounted_next(mounted: Machine) -> None:
     assert os.listdir(root / ".vdisk") == ["installed.json"]
 
 
+def test_versions_are_switched_and_removed(mounted: Machine) -> None:
+    mounted.vdisk("install", "nodejs@20", "uv")
+    mounted.vdisk("install", "nodejs@18")
+    root = mounted.folder / "mnt"
+    assert said(root, "bin/node", "--version").startswith("v18.")
+    assert said(root, "bin/npm", "--version").startswith("10."), "beside a Node.js that comes without"
+    used = mounted.vdisk("use", "nodejs@20", "--json").result
+    assert used["changed"] and said(root, "bin/node", "--version").strip() == f"v{used['version']}"
+    assert mounted.vdisk("use", "node@20", "--json").json["tasks"]["run"] == 0
+    assert "it has nodejs 18." in mounted.vdisk("use", "nodejs@22", check=3).err
+    assert "there are: nodejs@18." in mounted.vdisk("uninstall", "go", check=3).err
+
+    removed = mounted.vdisk("uninstall", "nodejs@20", "uv", "--json").result
+    assert [one["name"] for one in removed["tools"]] == ["nodejs", "uv"]
+    assert said(root, "bin/node", "--version").startswith("v18."), "the version that is left counts"
+    assert sorted(os.listdir(root / "tools")) == ["nodejs", "npm"] and len(os.listdir(root / "tools/nodejs")) == 1
+    assert sorted(os.listdir(root / "bin")) == ["node", "npm", "npx"] and os.listdir(root / ".vdisk") == [
+        "installed.json"
+    ]
+
+
 def test_packages_of_languages_move_with_the_disk(mounted: Machine) -> None:
     answer = mounted.vdisk("install", "nodejs@20", "typescript@5.4.5", "pip:cowsay", "--json").result
     packages = [(one["language"], one["name"], one["version"]) for one in answer["packages"]]
@@ -61,7 +82,7 @@ def test_packages_of_languages_move_with_the_disk(mounted: Machine) -> None:
     assert again.result["changed"] is False and again.json["tasks"]["run"] == 0
 
     wrong = mounted.vdisk("install", "npm:typescript@99", check=1)
-    assert "npm could not install typescript: " in wrong.err and "No matching version" in wrong.err
+    assert "npm install failed: " in wrong.err and "No matching version" in wrong.err
     offline = mounted.vdisk("install", "npm:left-pad", "--offline", check=1)
     assert "left-pad" in offline.err
     mended = mounted.vdisk("install", "typescript@5.4.5", "--offline", "--json").result
@@ -77,6 +98,10 @@ def test_packages_of_languages_move_with_the_disk(mounted: Machine) -> None:
         path for path in root.rglob("*") if path.is_file() and "cache" not in path.parts and old in path.read_bytes()
     ]
     assert naming == []
+
+    mounted.vdisk("uninstall", "typescript", "pip:cowsay")
+    assert not (root / "env/node/node_modules/typescript").exists() and not (root / "env/python/cowsay").exists()
+    assert not (root / "env/python/bin/cowsay").exists()
 
 
 def test_what_cannot_be_is_refused(mounted: Machine) -> None:

@@ -1,0 +1,143 @@
+"""uninstall and use: what is on a disk already goes, or becomes what its commands mean."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from portunix_vdisk.platform.errors import NotFound
+from portunix_vdisk.steps.durable import fsync_folder
+from portunix_vdisk.steps.install.languages import RemovePackages
+from portunix_vdisk.steps.install.put import STAGING, clean_staging
+from portunix_vdisk.steps.install.record import (
+    Installed,
+    InstalledPackage,
+    InstalledTool,
+    read_installed,
+    write_installed,
+)
+from portunix_vdisk.steps.install.shims import has_shims, write_shims
+from portunix_vdisk.steps.install.tool import fits
+from portunix_vdisk.steps.step import Context, Json
+from portunix_vdisk.tasks.graph import Graph, Member, Values
+from portunix_vdisk.tasks.install import mounted_disk
+from portunix_vdisk.tasks.network import passed_on
+from portunix_vdisk.tasks.session import Session
+from portunix_vdisk.templates.recipe import built_in_recipes
+from portunix_vdisk.templates.template import Package, read_package
+
+
+def uninstall_graph(session: Session, options: Mapping[str, str]) -> Graph:
+    """The graph of ``uninstall:NAME``. Raises ``NotFound``: something is not on the disk, so that nothing is done."""
+    disk, root = mounted_disk(session, options)
+    installed = read_installed(root)
+    tools: list[InstalledTool] = []
+    packages: list[InstalledPackage] = []
+    for text in options["names"].split():
+        wanted = read_package(text)
+        some, others = _tools(installed, wanted), _packages(installed, wanted)
+        if not some and not others:
+            raise NotFound(f"{text} is not on {disk.name}", state="nothing was removed", hint=_what_is_there(installed))
+        tools += some
+        packages += others
+
+    def remove(ctx: Context) -> Json:
+        for tool in tools:
+            _remove(root, tool)
+        for language in sorted({one.language for one in packages}):
+            names = tuple(one.name for one in packages if one.language == language)
+            RemovePackages(root, language, names, passed_on()).run(ctx)
+        return {}
+
+    def result(values: Mapping[str, Values]) -> Json:
+        return {
+            "disk": disk.name,
+            "tools": [{"name": one.name, "version": one.version} for one in tools],
+            "packages": [{"language": one.language, "name": one.name, "version": one.version} for one in packages],
+        }
+
+    named = ", ".join([*(one.name for one in tools), *(one.name for one in packages)])
+    member = Member("remove", "remove what is not wanted any more", remove, lambda values: False)
+    return Graph("uninstall", disk.name, f"remove {named}", (disk.path,), (member,), result)
+
+
+def use_graph(session: Session, options: Mapping[str, str]) -> Graph:
+    """The graph of ``use:NAME``. Raises ``NotFound``: that version is not on the disk."""
+    disk, root = mounted_disk(session, options)
+    wanted = read_package(options["tool"])
+    there = [one for one in read_installed(root).tools if one.name == _recipe_name(wanted.name)]
+    found = [one for one in there if fits(one.version, wanted.version)]
+    if not found:
+        versions = ", ".join(one.version for one in there)
+        raise NotFound(
+            f"{options['tool']} is not on {disk.name}",
+            state=f"it has {wanted.name} {versions}" if versions else "nothing was changed",
+            hint=f"portunix vdisk install {options['tool']} --disk {disk.name}",
+        )
+    chosen = found[-1]
+
+    def switch(ctx: Context) -> Json:
+        installed = read_installed(root).with_tool(replace(chosen, active=True))
+        write_installed(root, installed)
+        write_shims(root, installed)
+        return {}
+
+    def done(values: Values) -> bool:
+        return chosen.active and has_shims(root, chosen)
+
+    def result(values: Mapping[str, Values]) -> Json:
+        return {"disk": disk.name, "name": chosen.name, "version": chosen.version, "changed": not chosen.active}
+
+    member = Member("switch", f"let commands mean {chosen.name} {chosen.version}", switch, done)
+    return Graph("use", disk.name, f"use {chosen.name} {chosen.version}", (disk.path,), (member,), result)
+
+
+def _remove(root: Path, tool: InstalledTool) -> None:
+    """Forget a tool first, so that nothing half removed is ever meant by a command. Its last version follows it."""
+    installed = read_installed(root).without_tool(tool.name, tool.version)
+    left = [one for one in installed.tools if one.name == tool.name]
+    if left and not any(one.active for one in left):
+        installed = installed.with_tool(replace(left[-1], active=True))
+    write_installed(root, installed)
+    write_shims(root, installed)
+    clean_staging(root)
+    folder = root / tool.folder
+    if folder.is_dir():
+        staging = root / STAGING
+        staging.mkdir(parents=True)
+        folder.rename(staging / folder.name)
+        fsync_folder(folder.parent)
+        shutil.rmtree(staging)
+        if not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
+
+
+def _recipe_name(name: str) -> str:
+    """A tool's name by another name of it."""
+    recipe = built_in_recipes().get(name)
+    return recipe.name if recipe else name
+
+
+def _tools(installed: Installed, wanted: Package) -> list[InstalledTool]:
+    if wanted.language:
+        return []
+    name = _recipe_name(wanted.name)
+    return [one for one in installed.tools if one.name == name and fits(one.version, wanted.version)]
+
+
+def _packages(installed: Installed, wanted: Package) -> list[InstalledPackage]:
+    return [
+        one
+        for one in installed.packages
+        if one.name == wanted.name
+        and wanted.language in ("", one.language)
+        and fits(one.version.removeprefix("v"), wanted.version.removeprefix("v"))
+    ]
+
+
+def _what_is_there(installed: Installed) -> str:
+    names = [f"{one.name}@{one.version}" for one in installed.tools]
+    names += [f"{one.language}:{one.name}" for one in installed.packages]
+    return f"there are: {', '.join(names)}" if names else "nothing is installed there"
