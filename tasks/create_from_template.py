@@ -23,7 +23,7 @@ from portunix_vdisk.tasks.adapter import saved_values
 from portunix_vdisk.tasks.create_disk import create_graph, known_disk
 from portunix_vdisk.tasks.describe import show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
-from portunix_vdisk.tasks.install import members_of
+from portunix_vdisk.tasks.install import members_of, refuse_links
 from portunix_vdisk.tasks.mount_disk import mount_graph
 from portunix_vdisk.tasks.session import Session
 from portunix_vdisk.tasks.which import attachment_of
@@ -153,6 +153,7 @@ class _Filling:
             if not member.done({}):
                 member.run(ctx)
         root = self._root()
+        refuse_links(root)
         made = read_made_from(root)
         if made is not None and made.template != self.template.key:
             raise Refused(

@@ -12,7 +12,7 @@ from portunix_vdisk.steps.disk import Disk
 from portunix_vdisk.steps.install.downloads import fetch_all
 from portunix_vdisk.steps.install.languages import InstallPackages, is_whole
 from portunix_vdisk.steps.install.put import STAGING, Activate, Unpack, clean_staging
-from portunix_vdisk.steps.install.record import InstalledPackage, read_installed
+from portunix_vdisk.steps.install.record import STATE, InstalledPackage, read_installed
 from portunix_vdisk.steps.install.resolve import NotToBeHad, resolve
 from portunix_vdisk.steps.install.shims import has_shims
 from portunix_vdisk.steps.install.tool import Artifact, Plan
@@ -183,7 +183,19 @@ def mounted_disk(session: Session, options: Mapping[str, str]) -> tuple[Disk, Pa
             state="nothing was installed",
             hint="make a disk with ext4, or with ntfs (--portable) if Windows should read it",
         )
+    refuse_links(held.mount_point)
     return disk, held.mount_point
+
+
+def refuse_links(root: Path) -> None:
+    """Refuse a disk whose folders for tools lead elsewhere: it may come from anybody, and we would write there."""
+    for name in (STATE, "bin", "tools", "cache", "env", "env/node", "env/python", "env/go", "projects"):
+        if (root / name).is_symlink():
+            raise Refused(
+                f"{show_path(root / name)} is a link, to {show_path((root / name).readlink())}",
+                state="nothing was installed",
+                hint="what is installed has to lie on the disk itself: remove the link",
+            )
 
 
 def _resolver(work: _Work, wish: ToolWish, options: Mapping[str, str]) -> Callable[[Context], Json]:

@@ -16,9 +16,9 @@ from portunix_vdisk.steps.install.record import (
     InstalledPackage,
     InstalledTool,
     read_installed,
-    write_installed,
 )
-from portunix_vdisk.steps.install.shims import has_shims, write_shims
+from portunix_vdisk.steps.install.remember import remember
+from portunix_vdisk.steps.install.shims import has_shims
 from portunix_vdisk.steps.install.tool import fits
 from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.graph import Graph, Member, Values
@@ -80,8 +80,7 @@ def use_graph(session: Session, options: Mapping[str, str]) -> Graph:
 
     def switch(ctx: Context) -> Json:
         installed = read_installed(root).with_tool(replace(chosen, active=True))
-        write_installed(root, installed)
-        write_shims(root, installed)
+        remember(root, installed)
         return {}
 
     def done(values: Values) -> bool:
@@ -100,8 +99,7 @@ def _remove(root: Path, tool: InstalledTool) -> None:
     left = [one for one in installed.tools if one.name == tool.name]
     if left and not any(one.active for one in left):
         installed = installed.with_tool(replace(left[-1], active=True))
-    write_installed(root, installed)
-    write_shims(root, installed)
+    remember(root, installed)
     clean_staging(root)
     folder = root / tool.folder
     if folder.is_dir():

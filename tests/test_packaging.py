@@ -42,7 +42,8 @@ def package_files() -> set[str]:
     found = set()
     for package in folders:
         folder = ROOT.joinpath(*package.split(".")[1:])
-        for file in folder.iterdir():
+        folders_of_data = [folder / "recipes"] if package.endswith("templates") else []
+        for file in (one for each in (folder, *folders_of_data) for one in each.iterdir()):
             if file == ROOT / "bootstrap.py" or not file.is_file():
                 continue
             if file.suffix == ".py" or file.name == "py.typed" or (folder != ROOT and file.suffix in DATA):

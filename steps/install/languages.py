@@ -175,7 +175,7 @@ class RemovePackages:
         kept = {one.name: one.version for one in installed.packages if one.language == self.language}
         for name in self.packages:
             kept.pop(name, None)
-        write_installed(self.root, installed.with_packages(self.language, kept))
+        remember(self.root, installed.with_packages(self.language, kept))
         return {}
 
 

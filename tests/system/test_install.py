@@ -111,3 +111,15 @@ def test_what_cannot_be_is_refused(mounted: Machine) -> None:
     assert "npm:react or pip:react" in mounted.vdisk("install", "react", check=4).err
     mounted.vdisk("unmount", "my-dev")
     assert "portunix vdisk mount my-dev" in mounted.vdisk("install", "nodejs", "--disk", "my-dev", check=4).err
+
+
+@pytest.mark.parametrize("folder", [".vdisk", "bin", "tools", "env", "cache"])
+def test_a_disk_that_leads_elsewhere_is_not_written_to(mounted: Machine, folder: str) -> None:
+    precious = mounted.folder / "precious"
+    precious.mkdir()
+    (precious / "node").write_text("mine")
+    (mounted.folder / "mnt" / folder).symlink_to(precious)
+    refused = mounted.vdisk("install", "nodejs@20", check=4)
+    assert f"mnt/{folder} is a link" in refused.err
+    assert [one.name for one in precious.iterdir()] == ["node"]
+    assert (precious / "node").read_text() == "mine"
