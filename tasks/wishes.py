@@ -96,7 +96,7 @@ def wishes(
         if version or recipe.name not in wanted:
             wanted[recipe.name] = ToolWish(recipe, version)
         for need in recipe.needs:
-            if need not in wanted and installed.active(need) is None:
+            if need not in wanted:
                 add(need, "")
 
     for tool in tools:
@@ -112,7 +112,7 @@ def wishes(
         if language not in TOOLS_OF:
             raise Refused(f"packages of {language} cannot be installed yet", state="nothing was done")
         for need in TOOLS_OF[language]:
-            if need not in wanted and installed.active(need) is None:
+            if need not in wanted:
                 add(need, "")
     # A tool that is called like its command may come along with another one, which is looked at first.
     ordered = sorted(wanted.values(), key=lambda one: one.name in one.recipe.commands)

@@ -175,7 +175,7 @@ def read_package(text: str) -> Package:
     """
     validator = Validator({"package": {"type": "dict", "coerce": _package, "schema": _PACKAGE}})
     if not validator.validate({"package": text}):
-        (problems,) = validator.errors["package"][0].values()
+        problems = next(iter(validator.errors["package"][0].values()))
         raise BadUsage(f"{text!r}: {problems[0]}", state="nothing was done")
     return Package(**validator.document["package"])
 

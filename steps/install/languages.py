@@ -18,7 +18,7 @@ from typing import Final
 
 from portunix_vdisk.platform.errors import Failed, ToolFailed
 from portunix_vdisk.steps.install.record import STATE, read_installed
-from portunix_vdisk.steps.install.relocate import rewrite_scripts
+from portunix_vdisk.steps.install.relocate import amend_records, rewrite_scripts
 from portunix_vdisk.steps.install.remember import remember
 from portunix_vdisk.steps.step import Context
 
@@ -95,7 +95,7 @@ class InstallPackages:
         words = ["pip", "install", "--python", str(program), "--target", str(folder)]
         words += ["--reinstall"] if again else []
         self._program("uv", [*words, *(["--offline"] if self.offline else []), "--", *wanted], folder, ctx)
-        rewrite_scripts(folder / "bin", "../../../", program)
+        amend_records(folder, rewrite_scripts(folder / "bin", "../../../", program))
 
     def _python(self) -> Path:
         python = read_installed(self.root).active("python")

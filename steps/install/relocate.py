@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import stat
 from collections import defaultdict
@@ -9,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from portunix_vdisk.platform.errors import Failed
+from portunix_vdisk.steps.durable import replace_text
 from portunix_vdisk.steps.step import Context
 
 _LARGEST_TEXT: Final = 4 << 20
@@ -75,7 +77,7 @@ def _has_dynamic_segment(head: bytes) -> bool:
     return any(head[start + number * size :][:4] == b"\x02\0\0\0" for number in range(count))
 
 
-def rewrite_scripts(folder: Path, up: str, python: Path) -> int:
+def rewrite_scripts(folder: Path, up: str, python: Path) -> list[str]:
     """Let the scripts of a folder be run by the disk's own Python, wherever the disk is.
 
     Args:
@@ -83,11 +85,11 @@ def rewrite_scripts(folder: Path, up: str, python: Path) -> int:
         up: the way from there to the disk's root, with a slash at its end: ``../../../``.
         python: the program that their first lines name now.
 
-    Returns how many were changed.
+    Returns the names of those that were changed.
     """
-    changed = 0
+    changed: list[str] = []
     if not folder.is_dir():
-        return 0
+        return changed
     for path in sorted(folder.iterdir()):
         if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST_TEXT:
             continue
@@ -99,8 +101,30 @@ def rewrite_scripts(folder: Path, up: str, python: Path) -> int:
         partial.write_bytes(PYTHON_HEAD.format(up=up).encode() + body)
         partial.chmod(0o755)
         partial.replace(path)
-        changed += 1
+        changed.append(path.name)
     return changed
+
+
+def amend_records(folder: Path, scripts: Sequence[str]) -> None:
+    """Let what is known of installed packages be true of their scripts that were changed, which lie in ``bin``.
+
+    Format: https://packaging.python.org/en/latest/specifications/recording-installed-packages/
+    """
+    for path in sorted(folder.glob("*.dist-info/RECORD")) if scripts else ():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        amended = [_amended(line, folder, scripts) for line in lines]
+        if amended != lines:
+            replace_text(path, "\n".join(amended) + "\n")
+
+
+def _amended(line: str, folder: Path, scripts: Sequence[str]) -> str:
+    name = line.rsplit(",", 2)[0]
+    place, _, last = name.rpartition("/")
+    if last not in scripts or place.rpartition("/")[2] != "bin":
+        return line
+    text = (folder / "bin" / last).read_bytes()
+    digest = base64.urlsafe_b64encode(hashlib.sha256(text).digest()).decode().rstrip("=")
+    return f"{name},sha256={digest},{len(text)}"
 
 
 def _without_interpreter(text: bytes, python: bytes) -> bytes | None:
@@ -138,10 +162,3 @@ def _holds(path: Path, place: bytes) -> bool:
                 return True
             kept = block[-len(place) :]
     return False
-
-
-def must_not_mention(folder: Path, place: Path, only: Sequence[str], stop: Callable[[], None]) -> None:
-    """Raises ``Failed`` if files of these endings name ``place``."""
-    wrong = [name for name in mentions(folder, bytes(place), stop) if name.endswith(tuple(only))]
-    if wrong:
-        raise Failed(f"{wrong[0]} names {place}, where it will not always be", state="nothing of it was installed")

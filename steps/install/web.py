@@ -6,11 +6,13 @@ cache/files/…   files, each under its digest; one that is not whole yet ends i
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,11 +20,12 @@ from urllib.parse import urlsplit
 import urllib3
 
 from portunix_vdisk.platform.errors import Corrupt
-from portunix_vdisk.steps.durable import fsync_folder, partial_of
+from portunix_vdisk.steps.durable import fsync_folder, has_inode, partial_of
 from portunix_vdisk.steps.install.tool import Artifact, Unreachable
 
 _LARGEST_INDEX: Final = 256 << 20
 _BLOCK: Final = 256 << 10
+_POLL_SECONDS: Final = 0.1
 _TIMEOUT: Final = urllib3.Timeout(connect=10, read=20)
 _AGAIN: Final = urllib3.Retry(
     total=6, connect=1, read=2, backoff_factor=0.2, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False
@@ -86,7 +89,7 @@ class Web:
             response.release_conn()
         marks = {mark: response.headers[mark] for mark in ("etag", "last-modified") if mark in response.headers}
         self._index.mkdir(parents=True, exist_ok=True)
-        partial = partial_of(kept)
+        partial = kept.with_name(f"{kept.name}.{os.getpid()}.partial")  # others may ask the same at this moment
         partial.write_bytes(json.dumps(marks).encode() + b"\n" + text)
         partial.replace(kept)
         return text
@@ -114,6 +117,33 @@ class Web:
             raise Unreachable(f"{artifact.name} is not in the cache, and --offline forbids fetching it")
         self._files.mkdir(parents=True, exist_ok=True)
         partial = partial_of(final)
+        with self._alone(partial):
+            if not final.exists():  # somebody else may have fetched it while we waited
+                self._fetch(artifact, partial, told)
+                partial.replace(final)
+                fsync_folder(final.parent)
+        told(final.stat().st_size)
+        return final
+
+    @contextmanager
+    def _alone(self, partial: Path) -> Iterator[None]:
+        """While the context lasts, no other process and no other thread writes to this file."""
+        with ExitStack() as held:
+            while True:
+                descriptor = held.enter_context(partial.open("ab")).fileno()
+                while not _locked(descriptor):
+                    self.stop()
+                    time.sleep(_POLL_SECONDS)
+                stat = os.fstat(descriptor)
+                if has_inode(partial, (stat.st_dev, stat.st_ino)):
+                    break  # else it got its final name, or was thrown away, while we waited
+            try:
+                yield
+            finally:
+                if _length(partial) == 0:
+                    partial.unlink(missing_ok=True)
+
+    def _fetch(self, artifact: Artifact, partial: Path, told: Callable[[int], None]) -> None:
         failures, known = 0, -1
         while not self._go_on(artifact, partial, told):
             there = _length(partial)
@@ -134,9 +164,6 @@ class Web:
                 state="it was thrown away; nothing of it is on the disk",
                 hint="run the same command again; if it stays so, do not trust that server",
             )
-        partial.replace(final)
-        fsync_folder(final.parent)
-        return final
 
     def _go_on(self, artifact: Artifact, partial: Path, told: Callable[[int], None]) -> bool:
         """Fetch what is missing; False if the connection broke before the end."""
@@ -201,6 +228,15 @@ def digest_of(path: Path, algorithm: str, stop: Callable[[], None]) -> str:
             stop()
             found.update(block)
     return f"{algorithm}:{found.hexdigest()}"
+
+
+def _locked(descriptor: int) -> bool:
+    """Take the lock of an open file if nobody has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _kept(path: Path) -> tuple[dict[str, str], bytes] | None:

@@ -157,6 +157,23 @@ def test_several_are_fetched_at_a_time(served: Served, tmp_path: Path) -> None:
         fetch_all([artifact(served), missing], web(tmp_path), ctx)
 
 
+def test_two_disks_may_want_the_same_at_the_same_time(served: Served, tmp_path: Path) -> None:
+    one = artifact(served)
+    children = []
+    for _ in range(6):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                status = int(web(tmp_path).fetch(one, quiet).read_bytes() != DATA)
+            finally:
+                os._exit(status)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 6
+    assert len(served.asked) == 1
+    assert [path.name for path in (tmp_path / "cache/files").iterdir()] == [web(tmp_path).place(one).name]
+
+
 def test_a_person_can_stop_it(served: Served, tmp_path: Path) -> None:
     person = Silent(patience=3, kill=False)
     ctx = Context(LinuxPlatform(), person)
