@@ -100,7 +100,7 @@ def _stanza(name: str, depends: str = "", version: str = "1:2.1-3", path: str = 
 
 
 def test_debian_gives_a_package_and_what_it_needs(served: Served, tmp_path: Path) -> None:
-    needs = "libc6 (>= 2), liba:any (>= 1) | libother, missing | libb, libc6 | libx"
+    needs = "libc6 (>= 2), liba:any (>= 1) | libother, missing | libb, libx | libc6"
     stanzas = [
         _stanza("git", needs),
         _stanza("liba", "libb"),
