@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from portunix_vdisk.platform.errors import BadUsage, Refused
 from portunix_vdisk.steps.install.record import Installed
 from portunix_vdisk.steps.install.tool import Source, Wanted, fits
+from portunix_vdisk.templates.packages import language_of
 from portunix_vdisk.templates.recipe import Recipe, built_in_recipes, find_recipe
 from portunix_vdisk.templates.template import Package, Tool, read_package
 
@@ -123,6 +124,8 @@ def _language_of(name: str, tools: Sequence[Sequence[str]]) -> str:
     """The language of a package that does not say so: of the tools named with it, else of those on the disk."""
     if name.startswith("@"):
         return "npm"
+    if (known := language_of(name)) is not None:
+        return known
     if "/" in name and "." in name.partition("/")[0]:
         return "go"
     near = difflib.get_close_matches(name, built_in_recipes(), n=1, cutoff=_TOO_CLOSE)

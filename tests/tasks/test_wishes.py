@@ -61,7 +61,7 @@ def test_a_package_that_is_there_is_meant_again() -> None:
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("react", Refused, "no language is on the disk"),
+        ("left-pad", Refused, "no language is on the disk"),
         ("nodjs", BadUsage, "did you mean nodejs"),
         ("nodejs@18 nodejs@20", BadUsage, "two versions"),
         ("cargo:serde", Refused, "packages of cargo cannot be installed yet"),
