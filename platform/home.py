@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,25 @@ def act_as_caller() -> None:
         os.setgroups(os.getgrouplist(pwd.getpwuid(owner.uid).pw_name, owner.gid))
         os.setegid(owner.gid)
         os.seteuid(owner.uid)
+
+
+def leave_disk() -> None:
+    """Forget, in this process, the programs and modules of a disk that is activated in the person's shell.
+
+    They are for the person's own commands. Ours must not load a disk's gRPC, or run its ``mount`` as root.
+    """
+    disk = os.environ.get("PORTUNIX_VDISK")
+    if not disk:
+        return
+    root = Path(disk)
+
+    def elsewhere(folder: str) -> bool:
+        return not Path(folder).is_relative_to(root)
+
+    for name in ("PATH", "PYTHONPATH"):
+        if name in os.environ:
+            os.environ[name] = os.pathsep.join(filter(elsewhere, os.environ[name].split(os.pathsep)))
+    sys.path[:] = filter(elsewhere, sys.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from portunix_vdisk.platform.errors import ExitCode, Failed, Interrupted, NotFound, Refused, VdiskError
-from portunix_vdisk.platform.home import Home, act_as_caller
+from portunix_vdisk.platform.home import Home, act_as_caller, leave_disk
 from portunix_vdisk.plugin.arguments import Command, Globals, before_dashes, parse
 from portunix_vdisk.plugin.help import help_text
 from portunix_vdisk.plugin.outcome import Outcome
@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None, server: Sequence[str] | None = 
     name: str | None = None
     try:
         try:
+            leave_disk()
             act_as_caller()
             command = parse(words, common)
             name = _name(command)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from portunix_vdisk.platform.errors import ExitCode, Refused, VdiskError
-from portunix_vdisk.platform.home import Home, act_as_caller
+from portunix_vdisk.platform.home import Home, act_as_caller, leave_disk
 from portunix_vdisk.plugin import address
 from portunix_vdisk.plugin.identity import as_real_user
 from portunix_vdisk.plugin.logs import open_plugin_log
@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None, worker: Sequence[str] = WORKER)
     parser.add_argument("--once", action="store_true", help="end after the first operation")
     parser.add_argument("--version", action="version", version=f"portunix-vdisk-plugin {VERSION}")
     options = parser.parse_args(arguments)
+    leave_disk()
     act_as_caller()
     home = Home.of_caller()
     try:

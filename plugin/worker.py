@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from portunix_vdisk.platform.errors import BadUsage, ExitCode, Incomplete, Interrupted, Refused, VdiskError
-from portunix_vdisk.platform.home import Home, act_as_caller
+from portunix_vdisk.platform.home import Home, act_as_caller, leave_disk
 from portunix_vdisk.plugin import framing
 from portunix_vdisk.plugin.logs import worker_log
 from portunix_vdisk.plugin.rpc import vdisk_pb2 as rpc
@@ -193,6 +193,7 @@ def main(load: Callable[[], Engine] | None = None) -> int:
     Args:
         load: imports the engine; tests pass their own.
     """
+    leave_disk()
     act_as_caller()
     control, events = _take_pipes()
     faulthandler.enable()

@@ -22,7 +22,7 @@ from doit.loader import generate_tasks
 from doit.task import Task
 
 from portunix_vdisk.platform.errors import ExitCode, NotFound, VdiskError
-from portunix_vdisk.platform.home import Home, act_as_caller
+from portunix_vdisk.platform.home import Home, act_as_caller, leave_disk
 from portunix_vdisk.steps.disk import DiskState
 from portunix_vdisk.steps.names import check_name
 from portunix_vdisk.steps.step import Context, Json
@@ -51,6 +51,7 @@ class DeclaredTasks:
 
     def __init__(self, arguments: Sequence[str], folder: Path | None = None) -> None:
         """``folder`` is the caller's working folder; None means the one in which ``doit`` was started."""
+        leave_disk()
         act_as_caller()
         self.session = Session(Home.of_caller(), Silent(), folder or Path(get_initial_workdir()))
         set_current(self.session)
