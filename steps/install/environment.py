@@ -89,8 +89,8 @@ LANGUAGES: Final = (
         frozenset({"rust", "cargo"}),
         frozenset({"cargo", "rust"}),
         ("env/rust", "cache/cargo"),
-        (),
-        (("CARGO_HOME", "cache/cargo"),),
+        (("PATH", "env/rust/bin"),),
+        (("CARGO_HOME", "cache/cargo"), ("CARGO_INSTALL_ROOT", "env/rust")),
     ),
 )
 

@@ -113,6 +113,23 @@ def test_what_cannot_be_is_refused(mounted: Machine) -> None:
     assert "portunix vdisk mount my-dev" in mounted.vdisk("install", "nodejs", "--disk", "my-dev", check=4).err
 
 
+@pytest.mark.full
+def test_compilers_run_where_the_disk_is_mounted_next(mounted: Machine) -> None:
+    mounted.vdisk("install", "rust", "java", "maven")
+    elsewhere(mounted)
+    (mounted.folder / "other" / "projects").mkdir(exist_ok=True)
+    programs = {
+        "hello.rs": 'fn main() { println!("from rust"); }',
+        "Hello.java": 'class Hello { public static void main(String[] a) { System.out.println("from java"); } }',
+    }
+    for name, text in programs.items():
+        (mounted.folder / "other" / "projects" / name).write_text(text)
+    script = "cd projects && rustc hello.rs && ./hello && javac Hello.java && java Hello && mvn --version"
+    said = mounted.vdisk("exec", "my-dev", "--", "sh", "-c", script).out
+    assert said.startswith("from rust\nfrom java\n")
+    assert f"Maven home: {mounted.folder}/other/tools/maven/" in said
+
+
 @pytest.mark.parametrize("folder", [".vdisk", "bin", "tools", "env", "cache"])
 def test_a_disk_that_leads_elsewhere_is_not_written_to(mounted: Machine, folder: str) -> None:
     precious = mounted.folder / "precious"
