@@ -34,6 +34,7 @@ class _Work:
     """What the members of one run hand to each other."""
 
     root: Path
+    cache: Path
     web: Web
     plans: dict[str, Plan] = field(default_factory=dict)
     digests: dict[str, Mapping[str, str]] = field(default_factory=dict)
@@ -81,13 +82,14 @@ def members_of(
     options: Mapping[str, str],
 ) -> tuple[list[Member], Callable[[], dict[str, Json]]]:
     """The members that make the disk at ``root`` have these, and what tells their result afterwards."""
+    cache = session.home.vdisk / CACHE
     web = Web(
-        session.home.vdisk / CACHE,
+        cache,
         session.context("").safe_point,
         offline=options.get("offline") == "true",
         proxy_of=proxy_of,
     )
-    work = _Work(root, web)
+    work = _Work(root, cache, web)
 
     def is_there(wish: ToolWish) -> bool:
         installed = read_installed(root)
@@ -254,7 +256,7 @@ def _packager(
         work.changed = True
         wanted = {one.name: one.version for one in wishes}
         offline = options.get("offline") == "true"
-        return dict(InstallPackages(work.root, language, wanted, offline, passed_on()).run(ctx))
+        return dict(InstallPackages(work.root, language, wanted, work.cache, offline, passed_on()).run(ctx))
 
     return run
 

@@ -22,7 +22,7 @@ from portunix_vdisk.steps.install.shims import has_shims
 from portunix_vdisk.steps.install.tool import fits
 from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.graph import Graph, Member, Values
-from portunix_vdisk.tasks.install import mounted_disk
+from portunix_vdisk.tasks.install import CACHE, mounted_disk
 from portunix_vdisk.tasks.network import passed_on
 from portunix_vdisk.tasks.session import Session
 from portunix_vdisk.templates.recipe import built_in_recipes
@@ -48,7 +48,7 @@ def uninstall_graph(session: Session, options: Mapping[str, str]) -> Graph:
             _remove(root, tool)
         for language in sorted({one.language for one in packages}):
             names = tuple(one.name for one in packages if one.language == language)
-            RemovePackages(root, language, names, passed_on()).run(ctx)
+            RemovePackages(root, language, names, session.home.vdisk / CACHE, passed_on()).run(ctx)
         return {}
 
     def result(values: Mapping[str, Values]) -> Json:

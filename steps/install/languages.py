@@ -35,13 +35,15 @@ class InstallPackages:
         root: where the disk is mounted.
         language: ``npm``, ``pip`` or ``go``.
         packages: version by name; an empty one is the newest.
-        offline: take everything from the disk's cache.
+        cache: folder of what was fetched for any disk; the disk's own is for what is fetched by using it.
+        offline: take everything from there.
         environment: what the language's program finds in its environment besides ``PATH``.
     """
 
     root: Path
     language: str
     packages: Mapping[str, str]
+    cache: Path
     offline: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -87,12 +89,14 @@ class InstallPackages:
             shutil.rmtree(folder / "node_modules", ignore_errors=True)
         wanted = [f"{name}@{version}" if version else name for name, version in self.packages.items()]
         words = ["install", "--prefix", str(folder), "--no-fund", "--no-audit", "--loglevel=http"]
+        words += ["--cache", str(self.cache / "npm")]
         self._program("npm", [*words, *(["--offline"] if self.offline else []), "--", *wanted], folder, ctx)
 
     def _pip(self, folder: Path, again: bool, ctx: Context) -> None:
         program = self._python()
         wanted = [_requirement(name, version) for name, version in self.packages.items()]
         words = ["pip", "install", "--python", str(program), "--target", str(folder)]
+        words += ["--cache-dir", str(self.cache / "uv"), "--link-mode", "copy"]
         words += ["--reinstall"] if again else []
         self._program("uv", [*words, *(["--offline"] if self.offline else []), "--", *wanted], folder, ctx)
         amend_records(folder, rewrite_scripts(folder / "bin", "../../../", program))
@@ -158,18 +162,21 @@ class RemovePackages:
         root: where the disk is mounted.
         language: ``npm``, ``pip`` or ``go``.
         packages: their names.
+        cache: as of :class:`InstallPackages`.
         environment: as of :class:`InstallPackages`.
     """
 
     root: Path
     language: str
     packages: tuple[str, ...]
+    cache: Path
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, ctx: Context) -> dict[str, str]:
         """Nothing. Raises ``Failed``, ``OSError``."""
         folder = self.root / ENVIRONMENTS[self.language]
-        program = InstallPackages(self.root, self.language, dict.fromkeys(self.packages, ""), False, self.environment)
+        packages = dict.fromkeys(self.packages, "")
+        program = InstallPackages(self.root, self.language, packages, self.cache, False, self.environment)
         program.remove(folder, ctx)
         installed = read_installed(self.root)
         kept = {one.name: one.version for one in installed.packages if one.language == self.language}

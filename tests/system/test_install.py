@@ -113,6 +113,18 @@ def test_what_cannot_be_is_refused(mounted: Machine) -> None:
     assert "portunix vdisk mount my-dev" in mounted.vdisk("install", "nodejs", "--disk", "my-dev", check=4).err
 
 
+def test_a_second_disk_needs_no_network(mounted: Machine) -> None:
+    names = ("nodejs@20", "npm:is-odd@3.0.1")
+    first = mounted.vdisk("install", *names, "--json").result
+    mounted.vdisk("create", "--name", "second", "--size", "1GB", "--type", "img")
+    mounted.vdisk("mount", "second", "other")
+    again = mounted.vdisk("install", *names, "--disk", "second", "--offline", "--json").result
+    assert [again[key] for key in ("tools", "packages")] == [first[key] for key in ("tools", "packages")]
+    refused = mounted.vdisk("install", "npm:is-even", "--disk", "second", "--offline", check=1)
+    assert "npm install failed" in refused.err
+    mounted.vdisk("unmount", "second")
+
+
 @pytest.mark.full
 def test_compilers_run_where_the_disk_is_mounted_next(mounted: Machine) -> None:
     mounted.vdisk("install", "rust", "java", "maven")
