@@ -13,7 +13,7 @@ from portunix_vdisk.platform.errors import Corrupt, Interrupted
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
 from portunix_vdisk.steps.install.downloads import fetch_all
 from portunix_vdisk.steps.install.tool import Artifact, Form, Unreachable
-from portunix_vdisk.steps.install.web import Web
+from portunix_vdisk.steps.install.web import _AGAIN, Web
 from portunix_vdisk.steps.step import Context
 
 DATA = os.urandom(3_000_000)
@@ -109,7 +109,8 @@ def test_a_server_that_never_gets_there_is_given_up(served: Served, tmp_path: Pa
     assert "1000 bytes of it are kept" in caught.value.state and "continue" in caught.value.hint
 
 
-def test_a_server_that_is_busy_is_asked_again(served: Served, tmp_path: Path) -> None:
+def test_a_server_that_is_busy_is_asked_again(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portunix_vdisk.steps.install.web._AGAIN", _AGAIN.new(backoff_factor=0.001))
     served.statuses["/a.whl"] = [503, 502]
     assert web(tmp_path).fetch(artifact(served), quiet).read_bytes() == DATA
     served.statuses["/b.whl"] = [503] * 20
