@@ -98,7 +98,9 @@ class ExportJob:
         if target.content is not None:
             self._adopt(target.content)
         level = LEVEL if export.level is None else export.level
-        self._blocks = KnownBlocks(export.blocks) if export.blocks is not None else None
+        # Of what is encrypted nothing is left on this machine that tells whoever guesses what is in it.
+        sealed = self.vault is not None or export.encrypted
+        self._blocks = KnownBlocks(export.blocks) if export.blocks is not None and not sealed else None
         self.packer = Packer(self.source, self.held, self.former or self.delta, level, self._blocks)
         self.done = sum(self.packer.data_bytes(offset) for offset in self.covered if offset in self.current)
 

@@ -142,11 +142,15 @@ def test_a_second_export_unpacks_nothing_and_is_right(disk: Any, file: Path, unp
     disk.change(CHUNK + 70_000, noise(5000, 50))
     disk.change(3 * CHUNK, noise(100_000, 51))
     disk.export()
+    if disk.options.get("encrypted"):
+        assert not file.exists(), "what is encrypted leaves nothing to guess at"
+        assert len(unpacked) == 2
+        return
     assert unpacked == []
     with ArchiveReader(disk.output) as reader:
         patched = [chunk for chunk in reader.index.chunks if chunk.base]
         assert len(patched) == 2
-        assert reader.vault or {kind_of(chunk.member) for chunk in patched} == {Kind.PATCH}
+        assert {kind_of(chunk.member) for chunk in patched} == {Kind.PATCH}
     disk.change(CHUNK + 90_000, noise(5000, 52))
     disk.export()
     assert unpacked == []
@@ -158,12 +162,12 @@ def test_without_the_memory_it_is_right_too_and_there_is_one_afterwards(
     disk: Any, file: Path, unpacked: list[int]
 ) -> None:
     disk.export()
-    file.unlink()
+    file.unlink(missing_ok=True)
     disk.change(CHUNK + 70_000, noise(5000, 50))
     disk.export()
     assert unpacked == [CHUNK]
     disk.change(CHUNK + 200_000, noise(5000, 51))
     disk.export()
-    assert unpacked == [CHUNK]
+    assert unpacked == [CHUNK] * (2 if disk.options.get("encrypted") else 1)
     disk.import_()
     disk.assert_same()
