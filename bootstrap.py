@@ -46,7 +46,7 @@ PROGRAMS = (
     ("fusefat", "fusefat", "disks with fat32 cannot be mounted, unless the kernel can"),
     ("mkfs.exfat", "exfatprogs", "disks with exfat cannot be created"),
     ("mount.exfat-fuse", "exfat-fuse", "disks with exfat cannot be mounted, unless the kernel can"),
-    ("bwrap", "bubblewrap", "scripts of templates run without a sandbox, if you agree"),
+    ("bwrap", "bubblewrap", "scripts of templates cannot be run"),
     ("fuse2fs", "fuse2fs", "disks with ext4 can only be mounted by root"),
     ("e2fsck", "e2fsprogs", "damaged disks cannot be repaired"),
     ("debugfs", "e2fsprogs", TESTS),

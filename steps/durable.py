@@ -50,15 +50,22 @@ def publish(partial: Path, final: Path) -> None:
     fsync_folder(final.parent)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a small file by rename."""
+def replace_text(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a small file by rename; see :func:`replace_bytes`."""
+    replace_bytes(path, text.encode(), mode)
+
+
+def replace_bytes(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write a small file by rename. What lies under its unfinished name is removed: it may be a link to anywhere."""
     partial = partial_of(path)
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        os.fchmod(descriptor, mode)
+        os.fsync(descriptor)
     partial.replace(path)
-    fsync_folder(path.parent)
 
 
 def identity_of(path: Path) -> FileIdentity:

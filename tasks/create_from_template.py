@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from portunix_vdisk.platform.base import Attachment
 from portunix_vdisk.platform.errors import Failed, Refused, VdiskError
 from portunix_vdisk.steps.attaching import DetachImage, UnmountImage
 from portunix_vdisk.steps.install.environment import environment
+from portunix_vdisk.steps.install.folders import refuse_links
 from portunix_vdisk.steps.install.made_from import MadeFrom, read_made_from, write_made_from
 from portunix_vdisk.steps.install.record import Installed, read_installed
 from portunix_vdisk.steps.install.remember import remember
@@ -23,7 +25,7 @@ from portunix_vdisk.tasks.adapter import saved_values
 from portunix_vdisk.tasks.create_disk import create_graph, known_disk
 from portunix_vdisk.tasks.describe import show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
-from portunix_vdisk.tasks.install import members_of, refuse_links
+from portunix_vdisk.tasks.install import members_of, refuse_elsewhere
 from portunix_vdisk.tasks.mount_disk import mount_graph
 from portunix_vdisk.tasks.session import Session
 from portunix_vdisk.tasks.which import attachment_of
@@ -87,7 +89,7 @@ class _Filling:
                 *([self._member("trust", "ask before scripts of others run", self._trust)] if scripts else []),
                 *base.members,
                 self._member("mount", "mount it to fill it", self._mount),
-                *(self._unless_settled(one) for one in members),
+                *(self._unless_settled(one, root) for one in members),
                 self._member("configure", "write what the template sets", lambda ctx: self._configure(root)),
                 *(self._script(root, number, one) for number, one in enumerate(scripts)),
                 self._member("settle", "see that all is there", lambda ctx: self._settle(root, tools, packages)),
@@ -108,10 +110,11 @@ class _Filling:
     def _member(self, name: str, doc: str, run: Callable[[Context], Json]) -> Member:
         return Member(name, doc, run, lambda values: self.settled())
 
-    def _unless_settled(self, member: Member) -> Member:
+    def _unless_settled(self, member: Member, root: Path) -> Member:
         """A member of ``install``, which keeps the others from nothing if what it needs cannot be had."""
 
         def run(ctx: Context) -> Json:
+            refuse_elsewhere(self.session, known_disk(self.session, self.name), root)
             try:
                 return member.run(ctx)
             except Failed as error:
@@ -145,9 +148,10 @@ class _Filling:
         disk = known_disk(self.session, self.name)
         held = attachment_of(self.session, disk)
         already = held is not None and held.mount_point is not None and not held.problem
-        before = saved_values(f"create:{self.name}:mount")
         # Mounted by a run that was killed: then it is ours to unmount.
-        self.mounted_by_us = not already or before.get("uuid") == disk.uuid
+        self.mounted_by_us = not already or (self._note.exists() and held is not None and self._is_default(held))
+        if self.mounted_by_us:
+            self._note.touch()
         self.session.at_end(self._put_away)
         for member in () if already else mount_graph(self.session, disk, {}).members:
             if not member.done({}):
@@ -161,7 +165,7 @@ class _Filling:
                 state="nothing was changed",
                 hint=f"portunix vdisk install adds tools to it; another disk can be made from {self.template.key}",
             )
-        return {"uuid": disk.uuid} if self.mounted_by_us else {}
+        return {}
 
     def _configure(self, root: Path) -> Json:
         before = read_made_from(root)
@@ -226,6 +230,7 @@ class _Filling:
         disk = known_disk(self.session, self.name)
         UnmountImage(disk.path).run(ctx)
         DetachImage(disk.path).run(ctx)
+        self._note.unlink(missing_ok=True)
         self.mounted_by_us = False
         return {}
 
@@ -237,6 +242,14 @@ class _Filling:
             self._unmount(self.session.context(f"create:{self.name}:unmount"))
         except VdiskError as error:
             self.session.log("warning", f"{self.name} stays mounted at {show_path(self._root())}: {error.what}")
+
+    @property
+    def _note(self) -> Path:
+        """Exists as long as the disk is mounted for us, so that a run that was killed is told from the person."""
+        return self.session.home.run / f"{known_disk(self.session, self.name).uuid}.filling"
+
+    def _is_default(self, held: Attachment) -> bool:
+        return held.mount_point == (self.session.home.mounts / self.name).resolve()
 
     def _root(self) -> Path:
         known = self.session.catalog.get(self.name)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from portunix_vdisk.platform.base import FileSystemType
 from portunix_vdisk.platform.errors import BadUsage, Refused, VdiskError
 from portunix_vdisk.steps.disk import Disk
 from portunix_vdisk.steps.install.downloads import fetch_all
+from portunix_vdisk.steps.install.folders import refuse_links
 from portunix_vdisk.steps.install.languages import InstallPackages, is_whole
 from portunix_vdisk.steps.install.put import STAGING, Activate, Unpack, clean_staging
-from portunix_vdisk.steps.install.record import STATE, InstalledPackage, read_installed
+from portunix_vdisk.steps.install.record import InstalledPackage, read_installed
 from portunix_vdisk.steps.install.resolve import NotToBeHad, resolve
 from portunix_vdisk.steps.install.shims import has_shims
 from portunix_vdisk.steps.install.tool import Artifact, Plan
@@ -64,12 +65,20 @@ def graph_of(
 ) -> Graph:
     """The graph that makes a disk have these tools and packages."""
     members, result = members_of(session, root, tools, packages, options)
+
+    def at_its_place(member: Member) -> Member:
+        def run(ctx: Context) -> Json:
+            refuse_elsewhere(session, disk, root)
+            return member.run(ctx)
+
+        return replace(member, run=run)
+
     return Graph(
         operation="install",
         disk=disk.name,
         doc=f"install {', '.join([*(one.name for one in tools), *(one.name for one in packages)])}",
         locks=(disk.path,),
-        members=tuple(members),
+        members=tuple(map(at_its_place, members)),
         result=lambda values: {"disk": disk.name, **result()},
     )
 
@@ -189,15 +198,18 @@ def mounted_disk(session: Session, options: Mapping[str, str]) -> tuple[Disk, Pa
     return disk, held.mount_point
 
 
-def refuse_links(root: Path) -> None:
-    """Refuse a disk whose folders for tools lead elsewhere: it may come from anybody, and we would write there."""
-    for name in (STATE, "bin", "tools", "cache", "env", "env/node", "env/python", "env/go", "projects"):
-        if (root / name).is_symlink():
-            raise Refused(
-                f"{show_path(root / name)} is a link, to {show_path((root / name).readlink())}",
-                state="nothing was installed",
-                hint="what is installed has to lie on the disk itself: remove the link",
-            )
+def refuse_elsewhere(session: Session, disk: Disk, root: Path) -> None:
+    """Under the disk's lock: refuse if it was unmounted meanwhile, or mounted elsewhere. Raises ``Refused``.
+
+    What lies at ``root`` then is a folder of this machine.
+    """
+    held = attachment_of(session, disk)
+    if held is None or held.mount_point != root or held.problem:
+        raise Refused(
+            f"{disk.name} is not mounted at {show_path(root)} any more",
+            state="nothing was done",
+            hint=f"portunix vdisk mount {disk.name}, then run the same command again",
+        )
 
 
 def _resolver(work: _Work, wish: ToolWish, options: Mapping[str, str]) -> Callable[[Context], Json]:
@@ -236,7 +248,7 @@ def _unpacker(work: _Work, wish: ToolWish) -> Callable[[Context], Json]:
         if plan is None:
             return {}
         if work.has(plan):
-            known = next(one for one in read_installed(work.root).tools if one.folder == plan.folder)
+            (known,) = (one for one in read_installed(work.root).tools if one.folder == plan.folder)
             work.digests[wish.name] = known.digests
         else:
             work.digests[wish.name] = Unpack(work.root, plan, work.web).run(ctx)

@@ -34,7 +34,7 @@ _PROGRAMS = (
     (
         "bwrap",
         "run the scripts of templates in a sandbox",
-        "scripts of templates run with all your rights, if you agree",
+        "scripts of templates cannot be run",
     ),
     ("e2fsck", "check and repair ext4 filesystems", "damaged disks cannot be repaired"),
 )

@@ -1,19 +1,22 @@
 """Running somebody else's script so that it can change a disk and nothing else, by bubblewrap.
 
-The script sees this machine's programs and libraries, read-only. Homes, temporary folders and sockets of services are
-hidden behind empty folders: what is in them (keys, tokens, Docker's socket) is no business of a template.
+The script sees this machine's programs, libraries and settings, read-only, and the disk. Nothing else is there: no
+home, no services' sockets, no other disks. Of the settings, what only root may read is hidden, since the script has
+the rights of whoever runs us.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from portunix_vdisk.platform.commands import Commands
 
 PROGRAM = "bwrap"
-_HIDDEN = ("/root", "/home", "/tmp", "/var/tmp", "/run", "/media", "/mnt", "/srv")
+_SEEN = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix", "/gnu")
+_HIDDEN = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/security/opasswd")
+_EMPTY = ("/etc/sudoers.d", "/etc/ssh", "/etc/ssl/private", "/etc/NetworkManager", "/etc/wireguard")
 _OF_NETWORK = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
 """Where ``/etc/resolv.conf`` may lead to."""
 
@@ -33,7 +36,6 @@ def sandboxed(
     root: Path,
     variables: Mapping[str, str],
     network: bool,
-    home: Path,
 ) -> list[str]:
     """The words that run ``command`` in a sandbox, with the disk as its working folder.
 
@@ -43,13 +45,16 @@ def sandboxed(
         root: mount point of the disk, the only place where it can write.
         variables: its environment; it gets nothing of ours.
         network: whether it may use the network, this machine's own services included.
-        home: the person's home, if it is none of the usual places.
     """
     words = [commands.need(PROGRAM), "--die-with-parent", "--new-session", "--unshare-all"]
     words += ["--share-net"] if network else []
-    words += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
-    for folder in _hidden(home):
+    for folder in _SEEN:
+        words += ["--ro-bind-try", folder, folder]
+    for file in filter(os.path.exists, _HIDDEN):
+        words += ["--ro-bind", "/dev/null", file]
+    for folder in filter(os.path.isdir, _EMPTY):
         words += ["--tmpfs", folder]
+    words += ["--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
     if network:
         for folder in _OF_NETWORK:
             words += ["--ro-bind-try", folder, folder]
@@ -57,13 +62,3 @@ def sandboxed(
     for name, value in variables.items():
         words += ["--setenv", name, value]
     return [*words, "--", *command]
-
-
-def _hidden(home: Path) -> Iterator[str]:
-    """Each folder once, as it really lies: a link (``/var/tmp``, ``/home``) cannot be covered."""
-    seen = set()
-    for folder in (*_HIDDEN, os.fspath(home)):
-        real = os.path.realpath(folder)
-        if real not in seen and real != "/" and os.path.isdir(real):  # noqa: PTH112 - beside realpath
-            seen.add(real)
-            yield real

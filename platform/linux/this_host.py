@@ -52,9 +52,7 @@ class ThisHost:
         """See :class:`Platform`."""
         if not sandbox.is_there(self._commands):
             return None
-        return sandbox.sandboxed(
-            self._commands, command, root=root, variables=environment, network=network, home=Path.home()
-        )
+        return sandbox.sandboxed(self._commands, command, root=root, variables=environment, network=network)
 
     def host_tools(self) -> Sequence[HostTool]:
         """See :class:`Platform`."""

@@ -7,7 +7,6 @@ would run, the shell looks at when it activates. No path in them is absolute: th
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
@@ -15,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from portunix_vdisk.steps.durable import fsync_folder, partial_of
+from portunix_vdisk.steps.durable import fsync_folder, replace_text
 from portunix_vdisk.steps.install.environment import ROOT, Plan, Setting, make_plan
 from portunix_vdisk.steps.install.prefixes import OURS
 from portunix_vdisk.steps.install.quoting import Shell, quote
@@ -32,13 +31,7 @@ def write_activation(root: Path, installed: Installed, configuration: Mapping[st
     """
     plan = make_plan(installed, configuration)
     for name, text in activation_texts(plan).items():
-        partial = partial_of(root / name)
-        partial.unlink(missing_ok=True)  # it may be a link to anywhere
-        with partial.open("x", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(root / name)
+        replace_text(root / name, text)
     fsync_folder(root)
 
 

@@ -49,10 +49,11 @@ class Unpack:
         """SHA-256 of each file that it was made of, by its address. Raises ``Corrupt``, ``Failed``, ``OSError``."""
         final = self.root / self.plan.folder
         digests = self._check(ctx)
-        if final.is_dir():  # only a whole one gets this name
-            return digests
         staging = self.root / STAGING / f"{self.plan.name}-{self.plan.version}"
         _remove(staging)
+        if final.exists():  # of a run that was killed, or somebody's: no record says what it is made of
+            staging.mkdir(parents=True)
+            final.rename(staging / "former")
         folder, helpers = staging / "tool", staging / _HELPERS
         folder.mkdir(parents=True)
         helpers.mkdir()

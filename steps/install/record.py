@@ -139,6 +139,8 @@ def _tool(given: Any) -> InstalledTool:
     tool = InstalledTool(**given)
     for text in (tool.name, tool.version, tool.source):
         _check(_NAME, text)
+    if tool.folder != f"tools/{tool.name}/{tool.version}":
+        raise ValueError(f"{tool.folder!r} is no place of a tool")
     _inside(tool.folder)
     for name, value in tool.commands.items():
         _check(_COMMAND, name)

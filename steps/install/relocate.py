@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from portunix_vdisk.steps.durable import replace_text
+from portunix_vdisk.steps.durable import replace_bytes, replace_text
 from portunix_vdisk.steps.step import Context
 
 _LARGEST_TEXT: Final = 4 << 20
@@ -97,10 +97,7 @@ def rewrite_scripts(folder: Path, up: str, python: Path) -> list[str]:
         body = _without_interpreter(text, bytes(python))
         if body is None:
             continue
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_bytes(PYTHON_HEAD.format(up=up).encode() + body)
-        partial.chmod(0o755)
-        partial.replace(path)
+        replace_bytes(path, PYTHON_HEAD.format(up=up).encode() + body, 0o755)
         changed.append(path.name)
     return changed
 

@@ -6,18 +6,21 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from portunix_vdisk.steps.install.activation import write_activation
+from portunix_vdisk.steps.install.folders import refuse_links
 from portunix_vdisk.steps.install.made_from import read_made_from
 from portunix_vdisk.steps.install.record import Installed, write_installed
-from portunix_vdisk.steps.install.shims import write_shims
+from portunix_vdisk.steps.install.shims import refuse_foreign, write_shims
 
 _NODE_MODULES: Final = PurePosixPath("env/node/node_modules")
 
 
 def remember(root: Path, installed: Installed) -> None:
-    """Make it what is installed on the disk at ``root``. Raises ``OSError``, ``Corrupt``.
+    """Make it what is installed on the disk at ``root``. Raises ``OSError``, ``Corrupt``, ``Refused``.
 
     The record is written first: a command that is missing is noticed and mended by the next run.
     """
+    refuse_links(root)
+    refuse_foreign(root, installed)
     made = read_made_from(root)
     write_installed(root, installed)
     write_shims(root, installed)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from portunix_vdisk.platform.errors import Failed, Refused, ToolFailed
+from portunix_vdisk.platform.errors import Failed, Missing, ToolFailed
+from portunix_vdisk.steps.install.folders import refuse_links
 from portunix_vdisk.steps.install.made_from import MadeFrom, read_made_from, write_made_from
 from portunix_vdisk.steps.step import Context, Json
 
@@ -38,20 +39,15 @@ class RunScript:
     log: Path
 
     def run(self, ctx: Context) -> Json:
-        """Result: how long it took. Raises ``ToolFailed``, ``Failed`` (time), ``Refused`` (no sandbox, no leave)."""
+        """Result: how long it took. Raises ``Failed``, ``Missing`` (no sandbox), ``Refused``."""
         command = ["/bin/sh", "-eu", "-c", self.text]
         words = ctx.platform.sandboxed(command, self.root, self.environment, network=self.network)
         if words is None:
-            if not ctx.confirm(
-                "sandbox",
-                f"There is no sandbox on this machine (bubblewrap). Run the script {self.name} with all your rights?",
-            ):
-                raise Refused(
-                    f"the script {self.name} was not run",
-                    state="everything else is installed",
-                    hint="install bubblewrap (sudo apt-get install bubblewrap), then run the same command again",
-                )
-            words = command
+            raise Missing(
+                f"the script {self.name} was not run: there is no sandbox on this machine",
+                state="everything before it is installed",
+                hint="install bubblewrap (sudo apt-get install bubblewrap), then run the same command again",
+            )
         began = time.monotonic()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("a", encoding="utf-8", errors="backslashreplace") as log:
@@ -70,6 +66,7 @@ class RunScript:
                     state="everything before it is installed",
                     hint=f"its output is in {self.log}; the same command runs it again",
                 ) from error
+        refuse_links(self.root)  # it may have been the script that put one there
         made = read_made_from(self.root) or MadeFrom("unknown")
         done = {**made.scripts, self.name: digest_of_script(self.text)}
         write_made_from(self.root, MadeFrom(made.template, made.configuration, done))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 from typing import Final
 
-from portunix_vdisk.steps.durable import fsync_folder, partial_of
+from portunix_vdisk.platform.errors import Refused
+from portunix_vdisk.steps.durable import fsync_folder, replace_text
 from portunix_vdisk.steps.install.record import Installed, InstalledTool
 
 FOLDER: Final = "bin"
@@ -45,29 +45,43 @@ def shim(root: Path, tool: InstalledTool, command: str) -> str:
 
 
 def write_shims(root: Path, installed: Installed) -> None:
-    """Make the disk's ``bin`` hold the commands of what is active, and no others of ours. Raises ``OSError``."""
-    wanted = {command: shim(root, tool, command) for tool in _in_order(installed) for command in tool.commands}
+    """Make the disk's ``bin`` hold the commands of what is active, and no others of ours.
+
+    Raises ``OSError``; ``Refused``, before anything is written, if something there is the person's own.
+    """
+    wanted = _wanted(root, installed)
     folder = root / FOLDER
     folder.mkdir(exist_ok=True)
+    refuse_foreign(root, installed)
     for path in folder.iterdir():
         if path.name not in wanted and is_ours(path):
             path.unlink()
     for name, text in wanted.items():
         path = folder / name
         if _reads(path) != text.encode():
-            partial = partial_of(path)
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fchmod(file.fileno(), 0o755)
-                os.fsync(file.fileno())
-            partial.replace(path)
+            replace_text(path, text, 0o755)
     fsync_folder(folder)
 
 
+def refuse_foreign(root: Path, installed: Installed) -> None:
+    """Refuse commands whose names are taken by programs that are not ours. Raises ``Refused``."""
+    for name in _wanted(root, installed):
+        path = root / FOLDER / name
+        if path.is_symlink() or (path.exists() and not is_ours(path)):
+            raise Refused(
+                f"{path} is a program of yours, which {name} would take the place of",
+                state="it was not touched, and nothing was made usable",
+                hint="move it away, then run the same command again",
+            )
+
+
 def has_shims(root: Path, tool: InstalledTool) -> bool:
-    """Whether the commands of a tool are there; cheap."""
-    return all((root / FOLDER / command).is_file() for command in tool.commands)
+    """Whether the commands of a tool are there, and ours."""
+    return all(is_ours(root / FOLDER / command) for command in tool.commands)
+
+
+def _wanted(root: Path, installed: Installed) -> dict[str, str]:
+    return {command: shim(root, tool, command) for tool in _in_order(installed) for command in tool.commands}
 
 
 def is_ours(path: Path) -> bool:

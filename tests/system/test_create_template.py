@@ -130,6 +130,18 @@ def test_a_tool_that_cannot_be_had_is_named_and_keeps_nothing_else_away(machine:
     assert machine.vdisk("exec", "web", "--", "cat", "projects/greeting").out == "hello there\n", "scripts ran once"
 
 
+@pytest.mark.parametrize("place", ["mine", None])
+def test_where_somebody_mounted_it_it_stays_mounted(machine: Machine, place: str | None) -> None:
+    machine.vdisk("create", "--name", "s", "--template", "scripted", "--yes", check=1)
+    at = machine.vdisk("mount", "s", *([place] if place else []), "--json").result["disk"]["mount_point"]
+    mended = TEMPLATES.replace("echo two >> ran; test -e /nowhere", "echo three >> ran")
+    (machine.home / "vdisk-templates.yaml").write_text(mended)
+    machine.vdisk("create", "--name", "s", "--template", "scripted", "--yes")
+    assert machine.vdisk("info", "s", "--json").result["disk"]["mount_point"] == at
+    assert Path(at, "ran").read_text() == "one\ntwo\nthree\n"
+    machine.vdisk("unmount", "s")
+
+
 def test_a_script_that_fails_is_where_it_goes_on(machine: Machine) -> None:
     failed = machine.vdisk("create", "--name", "s", "--template", "scripted", "--yes", check=1)
     assert "the script second failed" in failed.err

@@ -59,7 +59,11 @@ WRONG: list[Any] = [
     {"version": 2, "tools": [], "packages": []},
     {"version": 1, "tools": 5, "packages": []},
     {"version": 1, "tools": [{"name": "x"}], "packages": []},
-    {"version": 1, "tools": [{"name": "x", "version": "1", "source": "npm", "folder": "a", "more": 1}], "packages": []},
+    {
+        "version": 1,
+        "tools": [{"name": "x", "version": "1", "source": "npm", "folder": "tools/x/1", "more": 1}],
+        "packages": [],
+    },
 ]
 TOOL = {"name": "x", "version": "1", "source": "npm", "folder": "tools/x/1"}
 BENT: list[dict[str, Any]] = [
