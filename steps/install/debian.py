@@ -19,8 +19,8 @@ from portunix_vdisk.steps.install.web import Web
 
 REPOSITORY: Final = "https://deb.debian.org/debian"
 ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
-Verify = Callable[[bytes, str], None]
-"""Checks a signed text against a file of keys; raises what it likes."""
+Verify = Callable[[bytes, str], bytes]
+"""What is signed of a text by a file of keys; raises what it likes."""
 _SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9./+_~-]*")
 
 
@@ -53,9 +53,8 @@ def exact_version(text: str) -> str:
 
 def _index(web: Web, repository: str, suite: str, architecture: str, keyring: str, verify: Verify) -> bytes:
     """The index of packages, as its release says it must be; packed if it was."""
-    signed = web.index(f"{repository}/dists/{suite}/InRelease")
-    if keyring:
-        verify(signed, keyring)
+    text = web.index(f"{repository}/dists/{suite}/InRelease")
+    signed = verify(text, keyring) if keyring else text
     digests = _digests(signed.decode("utf-8", "replace"))
     for ending in (".xz", ""):
         name = f"main/binary-{architecture}/Packages{ending}"
@@ -89,12 +88,12 @@ def _unpacked(data: bytes) -> str:
 
 def _digests(release: str) -> dict[str, tuple[str, int]]:
     """SHA-256 and size of each file that a release names."""
-    _, _, section = release.partition("\nSHA256:\n")
+    _, _, section = f"\n{release}".partition("\nSHA256:\n")
     found = {}
     for line in section.splitlines():
         if not line.startswith(" "):
             break
-        digest, size, name = line.split()
+        digest, size, name = (*line.split(), "", "", "")[:3]
         if re.fullmatch("[0-9a-f]{64}", digest) and size.isdigit():
             found[name] = (digest, int(size))
     return found

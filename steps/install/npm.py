@@ -25,7 +25,7 @@ def find(web: Web, source: Source, wanted: str, registry: str = REGISTRY) -> tup
     try:
         said = json.loads(web.index(address, _ACCEPT))
         versions = {
-            version: one
+            version: (text, one)
             for text, one in said["versions"].items()
             if fits(text, wanted) and (version := _version(text)) and (not version.is_prerelease or text == wanted)
         }
@@ -33,10 +33,10 @@ def find(web: Web, source: Source, wanted: str, registry: str = REGISTRY) -> tup
         if not versions:
             raise NoSuchVersion(f"registry.npmjs.org has no {source.package} {wanted}")
         chosen = latest if latest in versions else max(versions)
-        one = versions[chosen]
+        text, one = versions[chosen]
         digest = _digest(one["dist"]["integrity"])
         folder = "/".join(part for part in (_FOLDER, source.folder) if part)
-        return str(one["version"]), (Artifact(one["dist"]["tarball"], digest, Form.TAR, 0, folder),)
+        return text, (Artifact(one["dist"]["tarball"], digest, Form.TAR, 0, folder),)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unreachable(f"{address} does not answer as npm's registry does: {error!r}") from error
 

@@ -100,25 +100,29 @@ def _archive(source: Source, wanted: str) -> tuple[str, tuple[Artifact, ...]]:
     raise NoSuchVersion(f"no digest of {wanted} is known, and nothing is taken without one")
 
 
-def _verify(text: bytes, keyring: str, scratch: Path, name: str, ctx: Context) -> None:
-    """Check a signed text by gpgv, the verifier of Debian itself. Raises ``Corrupt``."""
+def _verify(text: bytes, keyring: str, scratch: Path, name: str, ctx: Context) -> bytes:
+    """What is signed of a text, checked by gpgv, the verifier of Debian itself; anything may stand around that.
+
+    Raises ``Corrupt``.
+    """
     if not _GPGV.exists() or not Path(keyring).exists():
         missing = "gpgv is not installed" if Path(keyring).exists() else f"there is no {keyring}"
         ctx.warn(
             f"{name}: Debian's signature was not checked, {missing}; its files are checked by digests sent by https"
         )
-        return
+        return text
     scratch.mkdir(parents=True, exist_ok=True)
-    signed = scratch / "InRelease"
+    signed, plain = scratch / "InRelease", scratch / "Release"
     signed.write_bytes(text)
     try:
         ctx.platform.run_program(
             _GPGV,
-            ("--keyring", keyring, str(signed)),
+            ("--keyring", keyring, "--output", str(plain), str(signed)),
             folder=scratch,
             environment={},
             told=lambda line: ctx.safe_point(),
         )
+        return plain.read_bytes()
     except ToolFailed as error:
         raise Corrupt(
             f"the signature of Debian's release is not one of {keyring}: {error.output.splitlines()[-1:]}",
@@ -127,3 +131,4 @@ def _verify(text: bytes, keyring: str, scratch: Path, name: str, ctx: Context) -
         ) from error
     finally:
         signed.unlink()
+        plain.unlink(missing_ok=True)

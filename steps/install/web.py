@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import urllib3
 
@@ -204,10 +204,9 @@ class Web:
     def _request(self, address: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
         self.stop()
         proxy = self._proxy_of(address)
-        if proxy not in self._pools:
-            made = urllib3.ProxyManager(proxy, maxsize=8) if proxy else urllib3.PoolManager(maxsize=8)
-            self._pools[proxy] = made
         try:
+            if proxy not in self._pools:
+                self._pools[proxy] = _pool(proxy)
             return self._pools[proxy].request(
                 "GET",
                 address,
@@ -216,8 +215,18 @@ class Web:
                 retries=_AGAIN,
                 timeout=_TIMEOUT,
             )
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Unreachable(f"{_host(address)} cannot be reached: {_why(error)}") from error
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            by = f" by the proxy {proxy.rpartition('@')[2]}" if proxy else ""
+            raise Unreachable(f"{_host(address)} cannot be reached{by}: {_why(error)}") from error
+
+
+def _pool(proxy: str) -> urllib3.PoolManager:
+    """Connections, by a proxy if there is one. Raises ``HTTPError``, ``ValueError``: it is none that we can use."""
+    if not proxy:
+        return urllib3.PoolManager(maxsize=8)
+    credentials = urllib3.util.parse_url(proxy).auth
+    headers = urllib3.make_headers(proxy_basic_auth=unquote(credentials)) if credentials else None
+    return urllib3.ProxyManager(proxy, maxsize=8, proxy_headers=headers)
 
 
 def digest_of(path: Path, algorithm: str, stop: Callable[[], None]) -> str:

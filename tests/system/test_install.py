@@ -9,6 +9,13 @@ from pathlib import Path
 import pytest
 from machine import Machine
 
+from portunix_vdisk.platform.errors import Refused
+from portunix_vdisk.platform.home import Home
+from portunix_vdisk.tasks.engine import run_graph
+from portunix_vdisk.tasks.install import install_graph
+from portunix_vdisk.tasks.listening import Silent
+from portunix_vdisk.tasks.session import Session
+
 
 @pytest.fixture
 def mounted(machine: Machine) -> Machine:
@@ -108,9 +115,19 @@ def test_what_cannot_be_is_refused(mounted: Machine) -> None:
     away = mounted.vdisk("install", "nodejs", "--target", ".", check=4)
     assert "is not on a mounted disk" in away.err and "mount the disk first" in away.err
     assert "did you mean nodejs?" in mounted.vdisk("install", "nodjs", check=2).err
-    assert "npm:react or pip:react" in mounted.vdisk("install", "react", check=4).err
+    assert "npm:left-pad or pip:left-pad" in mounted.vdisk("install", "left-pad", check=4).err
     mounted.vdisk("unmount", "my-dev")
     assert "portunix vdisk mount my-dev" in mounted.vdisk("install", "nodejs", "--disk", "my-dev", check=4).err
+
+
+def test_what_is_unmounted_meanwhile_is_not_written_to(mounted: Machine) -> None:
+    """The command waits for the disk's lock; until then somebody may have taken the disk away."""
+    with Session(Home(mounted.home), Silent(), mounted.folder) as session:
+        graph = install_graph(session, {"names": "uv", "disk": "my-dev"})
+        mounted.vdisk("unmount", "my-dev")
+        with pytest.raises(Refused, match=r"is not mounted at .* any more"):
+            run_graph(graph, session)
+    assert not (mounted.folder / "mnt").exists() or not any((mounted.folder / "mnt").iterdir())
 
 
 def test_a_second_disk_needs_no_network(mounted: Machine) -> None:

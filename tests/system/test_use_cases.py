@@ -2,7 +2,7 @@
 
 The addresses of git and pip lead to folders of this machine, by their own configuration. One more thing is not as it
 stands: lines that need what is not built yet are left out or shortened. ``LATER`` lists them; each is typed all the
-same and must be refused as "not yet", so that this test fails when a line can be put back.
+same and must be refused as "not yet", so that this test fails when a line can be put back. Templates get ``CONTENT``.
 """
 
 from __future__ import annotations
@@ -91,27 +91,10 @@ portunix vdisk compact secure-project.vhd
 portunix vdisk export --disk secure-project.vhd --encrypted --output client-delivery/
 """
 
-LATER = {
-    'portunix vdisk create --name "client-a-web" --template web_development --size "15GB"': (
-        'portunix vdisk create --name "client-a-web" --size "15GB"'
-    ),
-    'portunix vdisk create --name "client-b-backend" --template go_development --size "10GB"': (
-        'portunix vdisk create --name "client-b-backend" --size "10GB"'
-    ),
-    'portunix vdisk create --name "thesis-project" --template python_datascience --size "20GB"': (
-        'portunix vdisk create --name "thesis-project" --size "20GB"'
-    ),
-    'portunix vdisk create --name "team-standard" --template web_development --size "25GB"': (
-        'portunix vdisk create --name "team-standard" --size "25GB"'
-    ),
-    'portunix vdisk create --name "secure-project" --template go_development --encrypted --size "30GB"': (
-        'portunix vdisk create --name "secure-project" --encrypted --size "30GB"'
-    ),
-    "portunix vdisk install react typescript --target /mnt/client-a": "",
-    "portunix vdisk install nodejs@18 typescript react webpack jest --target /mnt/team-env": "",
-    'portunix vdisk snapshot --name "team-baseline"': "",
-}
-"""Lines that need templates, tools or snapshots, and what is typed instead of them until then."""
+LATER = {'portunix vdisk snapshot --name "team-baseline"': ""}
+"""Lines that need snapshots, and what is typed instead of them until then."""
+CONTENT = " --allow-missing"
+"""Behind lines with a template: what VS Code, Chrome and Go's modules come from need not be reached from here."""
 
 
 @dataclass
@@ -133,7 +116,7 @@ class Shell:
         for line in filter(None, map(str.strip, lines.splitlines())):
             if line.startswith("#"):
                 continue
-            code, shown = self.type(line)
+            code, shown = self.type(line + CONTENT if "--template" in line else line)
             if line in LATER:
                 assert code == 2 and "not yet" in shown, f"{line} works now: put it back\n{shown}"
                 if not LATER[line]:
@@ -248,7 +231,7 @@ def test_student_moving_between_lab_and_home(person: Shell, other: Shell) -> Non
 def test_team_development_environment(person: Shell, other: Shell) -> None:
     lead, _, export = TEAM_LEAD.partition("# Create team template and share")
     person.follow(lead)
-    inside(person, f"cp -a {person.folder.parent / 'source'} /mnt/team-env/baseline")  # in the place of the tools
+    inside(person, f"cp -a {person.folder.parent / 'source'} /mnt/team-env/baseline")
     person.follow(export)
     other.follow(NEW_TEAM_MEMBER)
     same_files(person, "/mnt/team-env", "/mnt/my-dev")

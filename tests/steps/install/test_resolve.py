@@ -15,7 +15,7 @@ from silent import Silent
 from portunix_vdisk.platform.errors import Corrupt
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
 from portunix_vdisk.steps.install import debian, npm, pypi
-from portunix_vdisk.steps.install.resolve import NotToBeHad, resolve
+from portunix_vdisk.steps.install.resolve import NotToBeHad, _verify, resolve
 from portunix_vdisk.steps.install.tool import Form, NoSuchVersion, Source, Unreachable, Wanted, this_cpu
 from portunix_vdisk.steps.install.web import Web
 from portunix_vdisk.steps.step import Context
@@ -111,15 +111,35 @@ def test_debian_gives_a_package_and_what_it_needs(served: Served, tmp_path: Path
     web = Web(tmp_path, lambda: None)
     checked: list[str] = []
     source = _debian(served, *stanzas)
-    version, files = debian.find(web, source, "2.1", lambda text, keyring: checked.append(keyring))
+    version, files = debian.find(web, source, "2.1", lambda text, keyring: checked.append(keyring) or text)
     assert version == "2.1-3" and [one.form for one in files] == [Form.DEB] * 3 and checked == []
     names = ["git", "liba", "libb"]
     assert [one.digest for one in files] == [f"sha256:{hashlib.sha256(one.encode()).hexdigest()}" for one in names]
     with pytest.raises(NoSuchVersion, match=r"has git 2\.1-3 only"):
-        debian.find(web, source, "3", lambda text, keyring: None)
+        debian.find(web, source, "3", lambda text, keyring: text)
     for wrong in ("../../etc/x.deb", "/x.deb", "pool/a b.deb"):
         with pytest.raises(Unreachable, match="what cannot be"):
-            debian.find(web, _debian(served, _stanza("git", path=wrong)), "latest", lambda text, keyring: None)
+            debian.find(web, _debian(served, _stanza("git", path=wrong)), "latest", lambda text, keyring: text)
+
+
+def test_only_what_is_signed_of_a_release_counts(served: Served, tmp_path: Path) -> None:
+    _debian(served, _stanza("git"))
+    signed = served.files["/dists/s/InRelease"]
+    cpu = debian.ARCHITECTURES[this_cpu()]
+    served.files["/dists/s/InRelease"] = f"SHA256:\n {'f' * 64} 5 main/binary-{cpu}/Packages.xz\n\n".encode() + signed
+    source = Source("debian", "git", repository=served.address, suite="s", keyring="keys")
+    version, _ = debian.find(Web(tmp_path, lambda: None), source, "latest", lambda text, keyring: signed)
+    assert version == "2.1-3"
+
+
+def test_text_in_front_of_a_signed_message_is_no_part_of_it(tmp_path: Path) -> None:
+    """gpgv calls it a good signature all the same; with a release that Debian signed."""
+    release = Web(tmp_path / "c", lambda: None).index(f"{debian.REPOSITORY}/dists/bookworm/InRelease")
+    added = b"SHA256:\n " + b"f" * 64 + b" 5 main/binary-amd64/Packages.xz\n\n"
+    keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    plain, alone = (_verify(text, keyring, tmp_path / "s", "git", context()) for text in (added + release, release))
+    assert plain == alone
+    assert b"Origin: Debian" in plain and b"PGP" not in plain and b"f" * 64 not in plain
 
 
 def test_a_release_that_nobody_signed_is_refused(served: Served, tmp_path: Path) -> None:

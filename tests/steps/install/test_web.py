@@ -181,3 +181,15 @@ def test_a_person_can_stop_it(served: Served, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         fetch_all([artifact(served)], Web(tmp_path / "cache", ctx.safe_point), ctx)
     assert web(tmp_path).fetch(artifact(served), quiet).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "proxy:3128", "http://me:secret@127.0.0.1:9", "http://["])
+def test_a_proxy_that_is_none_is_named_without_its_password(tmp_path: Path, proxy: str) -> None:
+    by_proxy = Web(tmp_path, quiet_stop, proxy_of=lambda address: proxy)
+    with pytest.raises(Unreachable, match="cannot be reached by the proxy") as caught:
+        by_proxy.index("http://127.0.0.1:9/index")
+    assert "secret" not in str(caught.value)
+
+
+def quiet_stop() -> None:
+    """Nobody wants to stop."""
