@@ -13,7 +13,7 @@ from portunix_vdisk.steps.install.downloads import fetch_all
 from portunix_vdisk.steps.install.folders import refuse_links
 from portunix_vdisk.steps.install.languages import InstallPackages, is_whole
 from portunix_vdisk.steps.install.put import STAGING, Activate, Unpack, clean_staging
-from portunix_vdisk.steps.install.record import InstalledPackage, read_installed
+from portunix_vdisk.steps.install.record import read_installed
 from portunix_vdisk.steps.install.resolve import NotToBeHad, resolve
 from portunix_vdisk.steps.install.shims import has_shims
 from portunix_vdisk.steps.install.tool import Artifact, Plan
@@ -154,7 +154,7 @@ def members_of(
         return {
             "mount_point": show_path(root),
             "tools": [{"name": one.name, "version": one.version, "source": one.source} for one in active],
-            "packages": [asdict(one) for one in installed.packages if any(_same(one, wish) for wish in packages)],
+            "packages": [asdict(one) for one in installed.packages if any(wish.is_that(one) for wish in packages)],
             "missing": [{"name": name, "why": why} for name, why in work.missing.items()],
             "changed": work.changed,
         }
@@ -271,10 +271,6 @@ def _packager(
         return dict(InstallPackages(work.root, language, wanted, work.cache, offline, passed_on()).run(ctx))
 
     return run
-
-
-def _same(package: InstalledPackage, wish: PackageWish) -> bool:
-    return (package.language, package.name) == (wish.language, wish.name)
 
 
 def _recorder(work: _Work, wish: ToolWish) -> Callable[[Context], Json]:

@@ -22,7 +22,7 @@ from portunix_vdisk.steps.install.shims import has_shims
 from portunix_vdisk.steps.install.tool import fits
 from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.graph import Graph, Member, Values
-from portunix_vdisk.tasks.install import CACHE, mounted_disk
+from portunix_vdisk.tasks.install import CACHE, mounted_disk, refuse_elsewhere
 from portunix_vdisk.tasks.network import passed_on
 from portunix_vdisk.tasks.session import Session
 from portunix_vdisk.templates.recipe import built_in_recipes
@@ -44,11 +44,13 @@ def uninstall_graph(session: Session, options: Mapping[str, str]) -> Graph:
         packages += others
 
     def remove(ctx: Context) -> Json:
-        for tool in tools:
-            _remove(root, tool)
+        refuse_elsewhere(session, disk, root)
+        # Packages first: the tools that remove them may be among those that go.
         for language in sorted({one.language for one in packages}):
             names = tuple(one.name for one in packages if one.language == language)
             RemovePackages(root, language, names, session.home.vdisk / CACHE, passed_on()).run(ctx)
+        for tool in tools:
+            _remove(root, tool)
         return {}
 
     def result(values: Mapping[str, Values]) -> Json:
@@ -79,6 +81,7 @@ def use_graph(session: Session, options: Mapping[str, str]) -> Graph:
     chosen = found[-1]
 
     def switch(ctx: Context) -> Json:
+        refuse_elsewhere(session, disk, root)
         installed = read_installed(root).with_tool(replace(chosen, active=True))
         remember(root, installed)
         return {}

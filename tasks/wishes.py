@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from portunix_vdisk.platform.errors import BadUsage, Refused
-from portunix_vdisk.steps.install.record import Installed
+from portunix_vdisk.steps.install.languages import bare
+from portunix_vdisk.steps.install.record import Installed, InstalledPackage, is_name
 from portunix_vdisk.steps.install.tool import Source, Wanted, fits
+from portunix_vdisk.steps.install.versions import meets
 from portunix_vdisk.templates.packages import language_of
 from portunix_vdisk.templates.recipe import Recipe, built_in_recipes, find_recipe
 from portunix_vdisk.templates.template import Package, Tool, read_package
@@ -57,8 +59,11 @@ class PackageWish:
 
     def is_met(self, installed: Installed) -> bool:
         """Whether the disk has it."""
-        versions = [one.version for one in installed.packages if (one.language, one.name) == (self.language, self.name)]
-        return any(fits(version.removeprefix("v"), self.version.lstrip("v^~=<>")) for version in versions)
+        return any(self.is_that(one) and meets(self.language, one.version, self.version) for one in installed.packages)
+
+    def is_that(self, package: InstalledPackage) -> bool:
+        """Whether a package that is there is the wanted one, in some version."""
+        return package.language == self.language and package.name == bare(self.name)
 
 
 def comes_along(name: str, commands: Iterable[Iterable[str]]) -> bool:
@@ -104,6 +109,8 @@ def wishes(
         add(tool.name, tool.version)
     named = list(wanted)
     for one in packages:
+        if not is_name(bare(one.name)):
+            raise BadUsage(f"{one.name!r} is no name of a package", state="nothing was done")
         known = {there.language for there in installed.packages if there.name == one.name}
         tools_there = [named, [tool.name for tool in installed.tools]]
         language = one.language or (known.pop() if len(known) == 1 else _language_of(one.name, tools_there))

@@ -11,18 +11,20 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Final
 
 from portunix_vdisk.platform.errors import Failed, ToolFailed
+from portunix_vdisk.steps.durable import replace_text
 from portunix_vdisk.steps.install.record import STATE, read_installed
 from portunix_vdisk.steps.install.relocate import amend_records, rewrite_scripts
 from portunix_vdisk.steps.install.remember import remember
 from portunix_vdisk.steps.step import Context
 
 ENVIRONMENTS: Final = {"npm": "env/node", "pip": "env/python", "go": "env/go"}
+_PROGRAMS: Final = {"npm": "npm", "pip": "uv", "go": "go"}
 _SYSTEM: Final = "/usr/local/bin:/usr/bin:/bin"
 _MODULE: Final = "modules"
 
@@ -54,15 +56,20 @@ class InstallPackages:
         state = self.root / STATE
         state.mkdir(exist_ok=True)
         unfinished = state / f"unfinished-{self.language}"
+        installed = read_installed(self.root)
+        wanted = dict(self.packages)
         again = unfinished.exists()
-        unfinished.touch()
-        {"npm": self._npm, "pip": self._pip, "go": self._go}[self.language](folder, again, ctx)
+        if again:  # nobody knows what of the others is whole, either
+            recorded = {one.name: one.version for one in installed.packages if one.language == self.language}
+            wanted = {**recorded, **wanted}
+        replace_text(unfinished, "")
+        whole = replace(self, packages=wanted)
+        {"npm": whole._npm, "pip": whole._pip, "go": whole._go}[self.language](folder, again, ctx)
         versions = {"npm": node_versions, "pip": python_versions, "go": go_versions}[self.language](folder)
-        missing = [name for name in self.packages if plain(self.language, name) not in versions]
+        missing = [name for name in wanted if plain(self.language, name) not in versions]
         if missing:
             raise Failed(f"{self.language} said that it installed {missing[0]}, but it is not there")
-        found = {name: versions[plain(self.language, name)] for name in self.packages}
-        installed = read_installed(self.root)
+        found = {bare(name): versions[plain(self.language, name)] for name in wanted}
         kept = {
             one.name: versions.get(plain(self.language, one.name), one.version)
             for one in installed.packages
@@ -95,10 +102,18 @@ class InstallPackages:
     def _pip(self, folder: Path, again: bool, ctx: Context) -> None:
         program = self._python()
         wanted = [_requirement(name, version) for name, version in self.packages.items()]
-        words = ["pip", "install", "--python", str(program), "--target", str(folder)]
+        # What a killed run left is not told from what is whole: all is made anew beside it, from the cache.
+        beside = self.root / STATE / "staging" / "python"
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        target = beside / "new" if again else folder
+        words = ["pip", "install", "--python", str(program), "--target", str(target)]
         words += ["--cache-dir", str(self.cache / "uv"), "--link-mode", "copy"]
-        words += ["--reinstall"] if again else []
         self._program("uv", [*words, *(["--offline"] if self.offline else []), "--", *wanted], folder, ctx)
+        if again:
+            folder.rename(beside / "former")
+            target.rename(folder)
+        shutil.rmtree(beside.parent)
         amend_records(folder, rewrite_scripts(folder / "bin", "../../../", program))
 
     def _python(self) -> Path:
@@ -175,14 +190,20 @@ class RemovePackages:
     def run(self, ctx: Context) -> dict[str, str]:
         """Nothing. Raises ``Failed``, ``OSError``."""
         folder = self.root / ENVIRONMENTS[self.language]
-        packages = dict.fromkeys(self.packages, "")
-        program = InstallPackages(self.root, self.language, packages, self.cache, False, self.environment)
-        program.remove(folder, ctx)
         installed = read_installed(self.root)
         kept = {one.name: one.version for one in installed.packages if one.language == self.language}
         for name in self.packages:
             kept.pop(name, None)
+        unfinished = self.root / STATE / f"unfinished-{self.language}"
+        replace_text(unfinished, "")
+        if kept or (self.root / "bin" / _PROGRAMS[self.language]).exists():
+            packages = dict.fromkeys(self.packages, "")
+            program = InstallPackages(self.root, self.language, packages, self.cache, False, self.environment)
+            program.remove(folder, ctx)
+        else:  # all of them, and there is nobody left who could
+            shutil.rmtree(folder)
         remember(self.root, installed.with_packages(self.language, kept))
+        unfinished.unlink()
         return {}
 
 
@@ -191,9 +212,14 @@ def is_whole(root: Path, language: str) -> bool:
     return (root / ENVIRONMENTS[language]).is_dir() and not (root / STATE / f"unfinished-{language}").exists()
 
 
+def bare(name: str) -> str:
+    """A package's name without what else of it is wanted: ``pandas[excel]`` is ``pandas``."""
+    return name.partition("[")[0]
+
+
 def plain(language: str, name: str) -> str:
     """A package's name as its language compares it: PyPI's ``Foo_Bar`` is ``foo-bar``."""
-    return re.sub(r"[-_.]+", "-", name.partition("[")[0]).lower() if language == "pip" else name
+    return re.sub(r"[-_.]+", "-", bare(name)).lower() if language == "pip" else name
 
 
 def node_versions(folder: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from portunix_vdisk.platform.errors import Corrupt
+from portunix_vdisk.platform.errors import Corrupt, Failed
 from portunix_vdisk.steps.durable import fsync_folder, replace_text
 
 STATE: Final = ".vdisk"
@@ -106,24 +106,31 @@ def read_installed(root: Path) -> Installed:
     except FileNotFoundError:
         return Installed()
     try:
-        if len(text) > _LARGEST:
-            raise ValueError("it is too long")
-        content = json.loads(text)
-        if content["version"] != VERSION:
-            raise ValueError(f"its version is {content['version']!r}")
-        tools = tuple(_tool(one) for one in content["tools"])
-        packages = tuple(_package(one) for one in content["packages"])
+        return _parse(text)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Corrupt(
             f"{path} does not say what is installed: {error}",
             state="nothing was changed",
             hint="install the tools again after moving that file away",
         ) from error
-    return Installed(tools, packages)
+
+
+def _parse(text: bytes) -> Installed:
+    if len(text) > _LARGEST:
+        raise ValueError("it is too long")
+    content = json.loads(text)
+    if content["version"] != VERSION:
+        raise ValueError(f"its version is {content['version']!r}")
+    return Installed(tuple(map(_tool, content["tools"])), tuple(map(_package, content["packages"])))
+
+
+def is_name(text: str) -> bool:
+    """Whether a tool, a package or a version can be called that."""
+    return bool(_NAME.fullmatch(text)) and ".." not in PurePosixPath(text).parts
 
 
 def write_installed(root: Path, installed: Installed) -> None:
-    """Make it what the disk remembers, durably. Raises ``OSError``."""
+    """Make it what the disk remembers, durably. Raises ``OSError``; ``Failed`` for what could not be read again."""
     folder = root / STATE
     folder.mkdir(exist_ok=True)
     content = {
@@ -131,7 +138,12 @@ def write_installed(root: Path, installed: Installed) -> None:
         "tools": [asdict(one) for one in installed.tools],
         "packages": [asdict(one) for one in installed.packages],
     }
-    replace_text(folder / FILE, json.dumps(content, indent=1, sort_keys=True) + "\n")
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    try:
+        _parse(text.encode())
+    except (ValueError, TypeError) as error:
+        raise Failed(f"what was installed cannot be remembered: {error}", state="the record was not changed") from error
+    replace_text(folder / FILE, text)
     fsync_folder(folder)
 
 

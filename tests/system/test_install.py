@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -118,6 +119,36 @@ def test_what_cannot_be_is_refused(mounted: Machine) -> None:
     assert "npm:left-pad or pip:left-pad" in mounted.vdisk("install", "left-pad", check=4).err
     mounted.vdisk("unmount", "my-dev")
     assert "portunix vdisk mount my-dev" in mounted.vdisk("install", "nodejs", "--disk", "my-dev", check=4).err
+
+
+def test_packages_go_with_their_tools_and_without_them(mounted: Machine) -> None:
+    def there() -> list[str]:
+        listed = mounted.vdisk("list", "--tools", "--json").result
+        return [one["name"] for one in (*listed["tools"], *listed["packages"])]
+
+    mounted.vdisk("install", "nodejs@20", "npm:is-odd@3.0.1", "npm:is-number@7")
+    mounted.vdisk("uninstall", "nodejs", "npm:is-odd")
+    assert there() == ["is-number"]
+    mounted.vdisk("uninstall", "is-number")
+    assert there() == []
+    assert not (mounted.folder / "mnt" / "env" / "node").exists()
+
+
+def test_what_a_killed_run_left_half_done_is_made_whole_with_the_next(mounted: Machine) -> None:
+    mounted.vdisk("install", "python", "pip:cowsay", "pip:six[x]")
+    root = mounted.folder / "mnt"
+    # As a run leaves it that was killed while it replaced what is there.
+    shutil.rmtree(root / "env" / "python" / "cowsay")
+    (root / ".vdisk" / "unfinished-pip").write_text("")
+    nothing = mounted.vdisk("install", "pip:there-is-no-such-package-anywhere", check=1)
+    assert "what was installed before is still there" in nothing.err
+    mounted.vdisk("install", "pip:toml", "--disk", "my-dev")
+    script = "import cowsay, six, toml; print(toml.__name__)"
+    assert mounted.vdisk("exec", "my-dev", "--", "python3", "-c", script).out == "toml\n"
+    listed = [one["name"] for one in mounted.vdisk("list", "--tools", "--json").result["packages"]]
+    assert listed == ["cowsay", "six", "toml"]
+    again = mounted.vdisk("install", "pip:six[x]@>=1", "pip:cowsay", "--json")
+    assert again.json["tasks"]["run"] == 0
 
 
 def test_what_is_unmounted_meanwhile_is_not_written_to(mounted: Machine) -> None:
