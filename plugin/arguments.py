@@ -148,8 +148,6 @@ def _parse_operation(known: Operation, words: Sequence[str], common: Globals) ->
     for parameter in named:
         if parameter.kind is Kind.FLAG:
             parser.add_argument(f"--{parameter.name}", dest=parameter.name, action="store_const", const="true")
-        elif parameter.later:  # refused below, with a value or without
-            parser.add_argument(f"--{parameter.name}", dest=parameter.name, nargs="?", const="")
         else:
             parser.add_argument(f"--{parameter.name}", dest=parameter.name)
     options = before_dashes(words)
@@ -163,9 +161,6 @@ def _parse_operation(known: Operation, words: Sequence[str], common: Globals) ->
         raise BadUsage(f"{known.name}: {error.what}", hint=_hint(known, error.what)) from None
     _take_globals(found, common)
     values = {name: value for name, value in vars(found).items() if isinstance(value, str)}
-    for parameter in named:
-        if parameter.later and parameter.name in values:
-            raise BadUsage(f"not yet: --{parameter.name} comes with {parameter.later}")
     unknown = [word for word in rest if word.startswith("-") and word != "-"]
     if unknown:
         raise _unknown_option(known.name, unknown[0], [f"--{one.name}" for one in named] + list(GLOBAL_FLAGS))

@@ -24,7 +24,7 @@ def shown(parameter: Parameter) -> str:
 
 def usage(known: Operation) -> str:
     """One line: how the whole command is written."""
-    parts = [shown(one) if one.required else f"[{shown(one)}]" for one in known.parameters if not one.later]
+    parts = [shown(one) if one.required else f"[{shown(one)}]" for one in known.parameters]
     return " ".join([f"portunix vdisk {known.name}", *parts, *(["--", known.rest] if known.rest else [])])
 
 
@@ -88,7 +88,7 @@ def _group_help(group: str) -> str:
 
 
 def _operation_help(known: Operation) -> str:
-    rows = [(shown(one), one.help) for one in known.parameters if not one.later]
+    rows = [(shown(one), one.help) for one in known.parameters]
     lines = [f"usage: {usage(known)}", "", known.summary[0].upper() + known.summary[1:] + ".", ""]
     if rows:
         lines += ["parameters:", *_table(rows), ""]

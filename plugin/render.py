@@ -23,7 +23,10 @@ Object = Mapping[str, Any]
 """A result object; its schema is in ``plugin/schemas``."""
 
 ANSWERS = frozenset(
-    {"list", "info", "formats", "doctor", "plugin status", "archive list", "verify", "env", *render_templates.RENDERERS}
+    {
+        *("list", "info", "formats", "doctor", "plugin status", "archive list", "verify", "env", "outdated"),
+        *("template list", "template show", "template validate"),
+    }
 )
 """Operations whose result is what was asked for, so that ``--quiet`` doesn't silence it."""
 

@@ -35,6 +35,20 @@ def _validate(result: Object) -> list[str]:
     return [f"{result['file']} is right: {', '.join(keys) or 'no templates'}"]
 
 
+def _lock(result: Object) -> list[str]:
+    count = len(result["tools"]) + len(result["packages"])
+    lines = [f"{result['lock']}: {count} tools and packages of {result['template']}, exactly"]
+    lines += [f"without {', '.join(result['missing'])}"] if result["missing"] else []
+    return [*lines, f"portunix vdisk create --name NAME --template {result['template']} --locked uses it"]
+
+
+def _from_disk(result: Object) -> list[str]:
+    lines = [f"{result['disk']} is the template {result['template']} in {result['file']}, its lock {result['lock']}"]
+    if result["lost"]:
+        lines.append(f"not in it: {', '.join(result['lost'])}, scripts of a template that is not here")
+    return [*lines, f"portunix vdisk create --name NAME --template {result['file']} --locked makes the same again"]
+
+
 def _named(one: Object) -> str:
     language = f"{one['language']}:" if one.get("language") else ""
     version = f"@{one['version']}" if one["version"] else ""
@@ -45,4 +59,6 @@ RENDERERS: dict[str, Callable[[Object], list[str]]] = {
     "template list": _list,
     "template show": _show,
     "template validate": _validate,
+    "template lock": _lock,
+    "template from-disk": _from_disk,
 }

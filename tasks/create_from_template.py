@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from portunix_vdisk.platform.base import Attachment
-from portunix_vdisk.platform.errors import Failed, Refused, VdiskError
+from portunix_vdisk.platform.errors import BadUsage, Failed, Refused, VdiskError
 from portunix_vdisk.steps.attaching import DetachImage, UnmountImage
 from portunix_vdisk.steps.install.environment import environment
 from portunix_vdisk.steps.install.folders import refuse_links
+from portunix_vdisk.steps.install.lock import Lock
 from portunix_vdisk.steps.install.made_from import MadeFrom, read_made_from, write_made_from
 from portunix_vdisk.steps.install.record import Installed, read_installed
 from portunix_vdisk.steps.install.remember import remember
@@ -29,10 +30,12 @@ from portunix_vdisk.tasks.install import members_of, refuse_elsewhere
 from portunix_vdisk.tasks.mount_disk import mount_graph
 from portunix_vdisk.tasks.session import Session
 from portunix_vdisk.tasks.which import attachment_of
+from portunix_vdisk.tasks.which_template import lock_of_template, template_named
 from portunix_vdisk.tasks.wishes import PackageWish, ToolWish, wishes
-from portunix_vdisk.templates.template import BUILT_IN, FILE_NAME, Script, Template, all_templates, find_template
+from portunix_vdisk.templates.recipe import find_recipe
+from portunix_vdisk.templates.template import BUILT_IN, Script, Template
 
-_OURS = ("template", "allow-missing", "offline")
+_OURS = ("template", "allow-missing", "offline", "locked")
 """Parameters of ``create`` that are about the template."""
 
 
@@ -41,11 +44,14 @@ def create_any_graph(session: Session, options: Mapping[str, str]) -> Graph:
     options = {**session.configuration.disks.get(options["name"], {}), **options}
     plain = {name: text for name, text in options.items() if name not in _OURS}
     if "template" not in options:
+        if "locked" in options:
+            raise BadUsage("--locked is about the lock of a template, and no template is named")
         return create_graph(session, plain)
-    template = find_template(all_templates(session.home.root / FILE_NAME), options["template"])
+    template, place = template_named(session, options["template"])
+    lock = lock_of_template(template, place) if options.get("locked") == "true" else None
     if "size" not in plain and session.catalog.get(options["name"]) is None:
         plain["size"] = template.size
-    return _Filling(session, template, options).graph(create_graph(session, plain))
+    return _Filling(session, template, options, lock).graph(create_graph(session, plain))
 
 
 @dataclass(slots=True)
@@ -55,6 +61,7 @@ class _Filling:
     session: Session
     template: Template
     options: Mapping[str, str]
+    lock: Lock | None
     mounted_by_us: bool = False
 
     @property
@@ -63,8 +70,9 @@ class _Filling:
 
     @property
     def digest(self) -> str:
-        """Of everything that the template says: another text is another template."""
-        return hashlib.sha256(repr(replace(self.template, origin="")).encode()).hexdigest()
+        """Of everything that the template and its lock say: another text is another template."""
+        said = repr(replace(self.template, origin="")) + (self.lock.digest if self.lock else "")
+        return hashlib.sha256(said.encode()).hexdigest()
 
     def graph(self, base: Graph) -> Graph:
         """All members. Raises ``VdiskError``: something is named that cannot be."""
@@ -72,7 +80,7 @@ class _Filling:
         root = self._root()
         # A tool that cannot be had keeps nothing else from being installed; the last member says so.
         options = {**self.options, "allow-missing": "true"}
-        members, _ = members_of(self.session, root, tools, packages, options)
+        members, _ = members_of(self.session, root, *self._exactly(tools, packages), options, self.lock)
 
         def told(values: Mapping[str, Values]) -> Json:
             made = base.result(values)
@@ -97,6 +105,24 @@ class _Filling:
             ),
             result=told,
         )
+
+    def _exactly(
+        self, tools: Sequence[ToolWish], packages: Sequence[PackageWish]
+    ) -> tuple[Sequence[ToolWish], Sequence[PackageWish]]:
+        """What the lock has instead of what the template wishes. Raises ``Refused``: it is not that template's lock."""
+        if self.lock is None:
+            return tools, packages
+        there = self.lock.installed
+        lacking = [one.name for one in tools if not one.is_met(there, ())]
+        lacking += [one.name for one in packages if not one.is_met(there)]
+        if lacking and self.options.get("allow-missing") != "true":
+            raise Refused(
+                f"the lock of {self.template.key} lacks {', '.join(lacking)}",
+                state="nothing was created",
+                hint=f"portunix vdisk template lock {self.template.key} makes it anew; --allow-missing is content",
+            )
+        exact_tools = [ToolWish(find_recipe(one.name), one.version) for one in there.tools if one.active]
+        return exact_tools, [PackageWish(one.language, one.name + one.extra, one.version) for one in there.packages]
 
     # when there is nothing to do ------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import os
 from portunix_vdisk.platform.base import ImageType
 from portunix_vdisk.platform.formats import cell
 from portunix_vdisk.steps.disk import Disk, DiskState
+from portunix_vdisk.steps.install.record import InstalledPackage
 from portunix_vdisk.steps.sizes import show_size
 from portunix_vdisk.steps.step import Json
 from portunix_vdisk.tasks.session import Session
@@ -51,3 +52,8 @@ def disk_json(session: Session, disk: Disk) -> dict[str, Json]:
         "shown_as_yours": held.mapped if held else False,
         "problem": held.problem if held else "",
     }
+
+
+def package_json(package: InstalledPackage) -> dict[str, Json]:
+    """A package of a language, as results have it."""
+    return {"language": package.language, "name": package.name, "version": package.version}

@@ -46,7 +46,10 @@ from portunix_vdisk.tasks.repair_disk import repair_graph
 from portunix_vdisk.tasks.resize_disk import resize_graph
 from portunix_vdisk.tasks.session import Listener, Session
 from portunix_vdisk.tasks.sync_folder import sync_graph
+from portunix_vdisk.tasks.template_from_disk import template_from_disk
+from portunix_vdisk.tasks.template_lock import template_lock_graph
 from portunix_vdisk.tasks.uninstall import uninstall_graph, use_graph
+from portunix_vdisk.tasks.upgrade import show_outdated, upgrade_graph
 from portunix_vdisk.tasks.use_disk import exec_graph, shell_graph, show_environment
 
 GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
@@ -77,6 +80,8 @@ GRAPHS: dict[str, Callable[[Session, Mapping[str, str]], Graph]] = {
     "shell": shell_graph,
     "archive mount": archive_mount_graph,
     "archive unmount": archive_unmount_graph,
+    "template lock": template_lock_graph,
+    "upgrade": upgrade_graph,
 }
 QUERIES: dict[str, Callable[[Session, Mapping[str, str]], Json]] = {
     "list": queries.list_disks,
@@ -88,6 +93,8 @@ QUERIES: dict[str, Callable[[Session, Mapping[str, str]], Json]] = {
     "template list": template_queries.list_templates,
     "template show": template_queries.show_template,
     "template validate": template_queries.validate_templates,
+    "template from-disk": template_from_disk,
+    "outdated": show_outdated,
 }
 
 
@@ -136,15 +143,13 @@ def warm_up() -> None:
 
 
 def check_options(known: Operation, options: Mapping[str, str]) -> None:
-    """Refuse unknown, missing and not yet built parameters. Raises ``BadUsage``."""
+    """Refuse unknown and missing parameters. Raises ``BadUsage``."""
     parameters = {parameter.name: parameter for parameter in known.parameters}
     for name in options:
         if name not in parameters:
             raise BadUsage(f"{known.name} has no parameter {name}", hint=f"portunix vdisk {known.name} --help")
         if parameters[name].kind in SECRET_KINDS:
             raise BadUsage(f"--{name} is read by the command that was started, not by the engine")
-        if parameters[name].later:
-            raise BadUsage(f"--{name}: not yet; it comes with {parameters[name].later}")
     for parameter in known.parameters:
         if parameter.required and not options.get(parameter.name):
             raise BadUsage(f"{known.name} needs {parameter.name}", hint=known.examples[0])

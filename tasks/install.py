@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from portunix_vdisk.platform.base import FileSystemType
@@ -11,15 +11,17 @@ from portunix_vdisk.platform.errors import BadUsage, Refused, VdiskError
 from portunix_vdisk.steps.disk import Disk
 from portunix_vdisk.steps.install.downloads import fetch_all
 from portunix_vdisk.steps.install.folders import refuse_links
-from portunix_vdisk.steps.install.languages import InstallPackages, is_whole
+from portunix_vdisk.steps.install.languages.language import Place
+from portunix_vdisk.steps.install.lock import Lock
+from portunix_vdisk.steps.install.packages import InstallPackages, is_whole
 from portunix_vdisk.steps.install.put import STAGING, Activate, Unpack, clean_staging
-from portunix_vdisk.steps.install.record import read_installed
+from portunix_vdisk.steps.install.record import InstalledTool, read_installed
 from portunix_vdisk.steps.install.resolve import NotToBeHad, resolve
 from portunix_vdisk.steps.install.shims import has_shims
 from portunix_vdisk.steps.install.tool import Artifact, Plan
 from portunix_vdisk.steps.install.web import Web
 from portunix_vdisk.steps.step import Context, Json
-from portunix_vdisk.tasks.describe import show_path
+from portunix_vdisk.tasks.describe import package_json, show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
 from portunix_vdisk.tasks.network import passed_on, proxy_of
 from portunix_vdisk.tasks.session import Session
@@ -37,8 +39,10 @@ class _Work:
     root: Path
     cache: Path
     web: Web
+    lock: Lock | None = None
+    upgrade: bool = False
     plans: dict[str, Plan] = field(default_factory=dict)
-    digests: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    unpacked: dict[str, InstalledTool] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     changed: bool = False
 
@@ -89,16 +93,13 @@ def members_of(
     tools: Sequence[ToolWish],
     packages: Sequence[PackageWish],
     options: Mapping[str, str],
+    lock: Lock | None = None,
 ) -> tuple[list[Member], Callable[[], dict[str, Json]]]:
-    """The members that make the disk at ``root`` have these, and what tells their result afterwards."""
-    cache = session.home.vdisk / CACHE
-    web = Web(
-        cache,
-        session.context("").safe_point,
-        offline=options.get("offline") == "true",
-        proxy_of=proxy_of,
-    )
-    work = _Work(root, cache, web)
+    """The members that make the disk at ``root`` have these, and what tells their result afterwards.
+
+    With ``lock``, exactly what stands there is taken, and nobody is asked what there is.
+    """
+    work = _Work(root, session.home.vdisk / CACHE, web_of(session, options), lock, options.get("upgrade") == "true")
 
     def is_there(wish: ToolWish) -> bool:
         installed = read_installed(root)
@@ -109,6 +110,8 @@ def members_of(
 
     def done(*wishes: ToolWish) -> Callable[[Values], bool]:
         def look(values: Values) -> bool:
+            if work.upgrade:
+                return False
             try:
                 return all(map(is_there, wishes))
             except (OSError, VdiskError):
@@ -122,6 +125,8 @@ def members_of(
 
     def packages_done(wishes: Sequence[PackageWish]) -> Callable[[Values], bool]:
         def look(values: Values) -> bool:
+            if work.upgrade:
+                return False
             try:
                 installed = read_installed(root)
                 return all(one.is_met(installed) and is_whole(root, one.language) for one in wishes)
@@ -154,7 +159,9 @@ def members_of(
         return {
             "mount_point": show_path(root),
             "tools": [{"name": one.name, "version": one.version, "source": one.source} for one in active],
-            "packages": [asdict(one) for one in installed.packages if any(wish.is_that(one) for wish in packages)],
+            "packages": [
+                package_json(one) for one in installed.packages if any(wish.is_that(one) for wish in packages)
+            ],
             "missing": [{"name": name, "why": why} for name, why in work.missing.items()],
             "changed": work.changed,
         }
@@ -162,8 +169,14 @@ def members_of(
     return members, result
 
 
-def mounted_disk(session: Session, options: Mapping[str, str]) -> tuple[Disk, Path]:
-    """The disk that a person means, and where it is mounted, so that it can be written to. Raises ``VdiskError``."""
+def web_of(session: Session, options: Mapping[str, str]) -> Web:
+    """What asks servers, with the cache that all disks share."""
+    stop = session.context("").safe_point
+    return Web(session.home.vdisk / CACHE, stop, offline=options.get("offline") == "true", proxy_of=proxy_of)
+
+
+def mounted_disk(session: Session, options: Mapping[str, str], *, writing: bool = True) -> tuple[Disk, Path]:
+    """The disk that a person means, and where it is mounted (so that it can be written to). Raises ``VdiskError``."""
     if target := options.get("target"):
         found = disk_at(session, session.absolute(target))
         if found is None:
@@ -186,9 +199,9 @@ def mounted_disk(session: Session, options: Mapping[str, str]) -> tuple[Disk, Pa
         )
     if held.problem:
         raise Refused(f"{disk.name}: {held.problem}", hint=f"portunix vdisk mount {disk.name} repairs it")
-    if held.read_only:
+    if held.read_only and writing:
         raise Refused(f"{disk.name} is mounted for reading only", hint=f"portunix vdisk unmount {disk.name} first")
-    if disk.file_system in (FileSystemType.FAT32, FileSystemType.EXFAT):
+    if writing and disk.file_system in (FileSystemType.FAT32, FileSystemType.EXFAT):
         raise Refused(
             f"{disk.name} has {disk.file_system}, which keeps neither links nor what is a program: no tool runs there",
             state="nothing was installed",
@@ -217,8 +230,9 @@ def _resolver(work: _Work, wish: ToolWish, options: Mapping[str, str]) -> Callab
         clean_staging(work.root)
         if not wish.version and comes_along(wish.name, [plan.commands for plan in work.plans.values()]):
             return {"comes_along": True}
+        known = work.lock.installed.active(wish.name) if work.lock else None
         try:
-            plan = resolve(wish.wanted, work.web, work.root / STAGING, ctx)
+            plan = known.plan if known else resolve(wish.wanted, work.web, work.root / STAGING, ctx)
         except NotToBeHad as error:
             if options.get("allow-missing") != "true":
                 raise
@@ -247,11 +261,14 @@ def _unpacker(work: _Work, wish: ToolWish) -> Callable[[Context], Json]:
         plan = work.plans.get(wish.name)
         if plan is None:
             return {}
+        known = work.lock.installed.active(wish.name) if work.lock else None
+        tool = known or InstalledTool.of(plan, wish.version)
         if work.has(plan):
-            (known,) = (one for one in read_installed(work.root).tools if one.folder == plan.folder)
-            work.digests[wish.name] = known.digests
+            (there,) = (one for one in read_installed(work.root).tools if one.folder == plan.folder)
+            tool = replace(there, active=True, asked=tool.asked)
         else:
-            work.digests[wish.name] = Unpack(work.root, plan, work.web).run(ctx)
+            Unpack(work.root, plan, work.web).run(ctx)
+        work.unpacked[wish.name] = tool
         return {"version": plan.version}
 
     return run
@@ -268,17 +285,18 @@ def _packager(
         work.changed = True
         wanted = {one.name: one.version for one in wishes}
         offline = options.get("offline") == "true"
-        return dict(InstallPackages(work.root, language, wanted, work.cache, offline, passed_on()).run(ctx))
+        place = Place(work.root, work.cache, offline, passed_on())
+        return dict(InstallPackages(place, language, wanted, work.upgrade, work.lock).run(ctx))
 
     return run
 
 
 def _recorder(work: _Work, wish: ToolWish) -> Callable[[Context], Json]:
     def run(ctx: Context) -> Json:
-        plan = work.plans.get(wish.name)
-        if plan is None:
+        tool = work.unpacked.get(wish.name)
+        if tool is None:
             return {}
         work.changed = True
-        return dict(Activate(work.root, plan, work.digests[wish.name]).run(ctx))
+        return dict(Activate(work.root, tool).run(ctx))
 
     return run

@@ -56,6 +56,31 @@ INSTALL_OPERATIONS: tuple[Operation, ...] = (
         ("portunix vdisk uninstall nodejs@18 react --disk my-dev",),
     ),
     Operation(
+        "outdated",
+        "show what on a mounted disk has a newer version, within what was asked for",
+        (*_WHERE, Parameter("offline", Kind.FLAG, "ask nobody: by what was heard last")),
+        ("portunix vdisk outdated --disk my-dev", "portunix vdisk outdated --json"),
+        graph=False,
+    ),
+    Operation(
+        "upgrade",
+        "take the newest versions of what is on a mounted disk, within what was asked for",
+        (
+            Parameter(
+                "names",
+                Kind.TEXT,
+                "what to upgrade: nodejs, npm:react (default: everything)",
+                positional=True,
+                metavar="NAME",
+                many=True,
+            ),
+            *_WHERE,
+            Parameter("offline", Kind.FLAG, "use only what was fetched before"),
+            Parameter("allow-missing", Kind.FLAG, "upgrade the rest if something cannot be had"),
+        ),
+        ("portunix vdisk upgrade --disk my-dev", "portunix vdisk upgrade nodejs npm:react --disk my-dev"),
+    ),
+    Operation(
         "use",
         "choose the version of a tool that its commands mean, of those on the disk",
         (

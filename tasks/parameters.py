@@ -31,9 +31,8 @@ SECRET_KINDS = (Kind.SECRET_FILE, Kind.SECRET_FD)
 class Parameter:
     """One parameter of an operation.
 
-    A ``positional`` one that is ``also_option`` may be written both ways: ``DIR`` or ``--mountpoint DIR``. ``later``
-    names the feature that will bring it: such a parameter is recognised and refused with "not yet". A positional one
-    that takes ``many`` words holds them with blanks between; it is the last positional one.
+    A ``positional`` one that is ``also_option`` may be written both ways: ``DIR`` or ``--mountpoint DIR``. A positional
+    one that takes ``many`` words holds them with blanks between; it is the last positional one.
     """
 
     name: str
@@ -43,7 +42,6 @@ class Parameter:
     required: bool = False
     default: str | None = None
     metavar: str = ""
-    later: str = ""
     also_option: bool = False
     many: bool = False
 
@@ -83,11 +81,6 @@ def slug(name: str) -> str:
 def disk_parameter(help: str, *, required: bool = True) -> Parameter:
     """The disk that an operation is about."""
     return Parameter("disk", Kind.DISK, help, positional=True, required=required, metavar="DISK")
-
-
-def later(name: str, feature: str, kind: Kind = Kind.TEXT) -> Parameter:
-    """A parameter that a feature will bring."""
-    return Parameter(name, kind, f"not yet: comes with {feature}", later=feature)
 
 
 def _secret(name: str, what: str) -> tuple[Parameter, ...]:

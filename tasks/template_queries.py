@@ -10,12 +10,12 @@ from portunix_vdisk.steps.sizes import parse_size
 from portunix_vdisk.steps.step import Json
 from portunix_vdisk.tasks.describe import show_path
 from portunix_vdisk.tasks.session import Session
+from portunix_vdisk.tasks.which_template import template_named
 from portunix_vdisk.templates.template import (
     FILE_NAME,
     Template,
     all_templates,
     built_in_templates,
-    find_template,
     read_templates,
 )
 
@@ -27,7 +27,7 @@ def list_templates(session: Session, options: Mapping[str, str]) -> Json:
 
 def show_template(session: Session, options: Mapping[str, str]) -> Json:
     """One template. Raises ``BadUsage``: there is none of that key."""
-    return {"template": _json(find_template(all_templates(session.home.root / FILE_NAME), options["template"]))}
+    return {"template": _json(template_named(session, options["template"])[0])}
 
 
 def validate_templates(session: Session, options: Mapping[str, str]) -> Json:

@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from portunix_vdisk.platform.errors import NotFound
+from portunix_vdisk.steps.disk import Disk
 from portunix_vdisk.steps.durable import fsync_folder
-from portunix_vdisk.steps.install.languages import RemovePackages
+from portunix_vdisk.steps.install.languages.language import Place
+from portunix_vdisk.steps.install.packages import RemovePackages
 from portunix_vdisk.steps.install.put import STAGING, clean_staging
 from portunix_vdisk.steps.install.record import (
     Installed,
@@ -21,6 +23,7 @@ from portunix_vdisk.steps.install.remember import remember
 from portunix_vdisk.steps.install.shims import has_shims
 from portunix_vdisk.steps.install.tool import fits
 from portunix_vdisk.steps.step import Context, Json
+from portunix_vdisk.tasks.describe import package_json
 from portunix_vdisk.tasks.graph import Graph, Member, Values
 from portunix_vdisk.tasks.install import CACHE, mounted_disk, refuse_elsewhere
 from portunix_vdisk.tasks.network import passed_on
@@ -36,19 +39,16 @@ def uninstall_graph(session: Session, options: Mapping[str, str]) -> Graph:
     tools: list[InstalledTool] = []
     packages: list[InstalledPackage] = []
     for text in options["names"].split():
-        wanted = read_package(text)
-        some, others = _tools(installed, wanted), _packages(installed, wanted)
-        if not some and not others:
-            raise NotFound(f"{text} is not on {disk.name}", state="nothing was removed", hint=_what_is_there(installed))
+        some, others = named_on(disk, installed, text)
         tools += some
         packages += others
 
     def remove(ctx: Context) -> Json:
         refuse_elsewhere(session, disk, root)
         # Packages first: the tools that remove them may be among those that go.
+        place = Place(root, session.home.vdisk / CACHE, environment=passed_on())
         for language in sorted({one.language for one in packages}):
-            names = tuple(one.name for one in packages if one.language == language)
-            RemovePackages(root, language, names, session.home.vdisk / CACHE, passed_on()).run(ctx)
+            RemovePackages(place, language, tuple(one.name for one in packages if one.language == language)).run(ctx)
         for tool in tools:
             _remove(root, tool)
         return {}
@@ -57,12 +57,21 @@ def uninstall_graph(session: Session, options: Mapping[str, str]) -> Graph:
         return {
             "disk": disk.name,
             "tools": [{"name": one.name, "version": one.version} for one in tools],
-            "packages": [{"language": one.language, "name": one.name, "version": one.version} for one in packages],
+            "packages": list(map(package_json, packages)),
         }
 
     named = ", ".join([*(one.name for one in tools), *(one.name for one in packages)])
     member = Member("remove", "remove what is not wanted any more", remove, lambda values: False)
     return Graph("uninstall", disk.name, f"remove {named}", (disk.path,), (member,), result)
+
+
+def named_on(disk: Disk, installed: Installed, text: str) -> tuple[list[InstalledTool], list[InstalledPackage]]:
+    """What a word of a person means of what is there. Raises ``NotFound``: nothing."""
+    wanted = read_package(text)
+    tools, packages = _tools(installed, wanted), _packages(installed, wanted)
+    if not tools and not packages:
+        raise NotFound(f"{text} is not on {disk.name}", state="nothing was changed", hint=_what_is_there(installed))
+    return tools, packages
 
 
 def use_graph(session: Session, options: Mapping[str, str]) -> Graph:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 from portunix_vdisk.platform.errors import BadUsage, Failed, Refused, VdiskError
@@ -20,7 +19,7 @@ from portunix_vdisk.steps.install.made_from import read_made_from
 from portunix_vdisk.steps.install.quoting import Shell
 from portunix_vdisk.steps.install.record import Installed, read_installed
 from portunix_vdisk.steps.step import Context, Json
-from portunix_vdisk.tasks.describe import disk_json, show_path
+from portunix_vdisk.tasks.describe import disk_json, package_json, show_path
 from portunix_vdisk.tasks.graph import Graph, Member, Values
 from portunix_vdisk.tasks.mount_disk import mount_graph
 from portunix_vdisk.tasks.session import Session
@@ -46,9 +45,9 @@ def list_installed(session: Session, options: Mapping[str, str]) -> Json:
         "disk": disk.name,
         "mount_point": show_path(root),
         "tools": [
-            {**{name: asdict(tool)[name] for name in kept}, "commands": sorted(tool.commands)} for tool in found.tools
+            {**{name: getattr(tool, name) for name in kept}, "commands": sorted(tool.commands)} for tool in found.tools
         ],
-        "packages": [asdict(package) for package in found.packages],
+        "packages": [package_json(one) for one in found.packages],
     }
 
 

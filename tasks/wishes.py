@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from portunix_vdisk.platform.errors import BadUsage, Refused
-from portunix_vdisk.steps.install.languages import bare
+from portunix_vdisk.steps.install.languages.language import bare
 from portunix_vdisk.steps.install.record import Installed, InstalledPackage, is_name
 from portunix_vdisk.steps.install.tool import Source, Wanted, fits
 from portunix_vdisk.steps.install.versions import meets

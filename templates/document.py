@@ -148,3 +148,8 @@ def _in_words(message: str, place: Place, known: Sequence[str]) -> str:
         return message
     near = difflib.get_close_matches(str(place[-1]), known, n=1)
     return f"this key is not known; did you mean {near[0]}?" if near else f"this key is not known: {', '.join(known)}"
+
+
+def document_text(content: Mapping[str, Any]) -> str:
+    """The same as a file, keys in the order in which they are given."""
+    return str(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -46,9 +45,9 @@ class Unpack:
     web: Web
 
     def run(self, ctx: Context) -> dict[str, str]:
-        """SHA-256 of each file that it was made of, by its address. Raises ``Corrupt``, ``Failed``, ``OSError``."""
+        """Name and version. Raises ``Corrupt``, ``Failed``, ``OSError``."""
         final = self.root / self.plan.folder
-        digests = self._check(ctx)
+        self._check(ctx)
         staging = self.root / STAGING / f"{self.plan.name}-{self.plan.version}"
         _remove(staging)
         if final.exists():  # of a run that was killed, or somebody's: no record says what it is made of
@@ -73,11 +72,10 @@ class Unpack:
         folder.rename(final)
         fsync_folder(final.parent)
         clean_staging(self.root)
-        return digests
+        return {"name": self.plan.name, "version": self.plan.version}
 
-    def _check(self, ctx: Context) -> dict[str, str]:
+    def _check(self, ctx: Context) -> None:
         """Look once more whether the files are right: it may be long ago that they were fetched."""
-        digests = {}
         for one in self.plan.artifacts:
             path = self.web.place(one)
             algorithm = one.digest.partition(":")[0]
@@ -89,10 +87,8 @@ class Unpack:
                         state="it was removed; nothing was installed",
                         hint="run the same command again to fetch it anew",
                     )
-                digests[one.address] = digest_of(path, "sha256", ctx.safe_point).partition(":")[2]
             except FileNotFoundError:
                 raise Failed(f"{path} has gone", hint="run the same command again to fetch it anew") from None
-        return digests
 
     def _unpack(self, folder: Path, helpers: Path, ctx: Context) -> None:
         tree, beside = Tree(folder, ctx.safe_point), Tree(helpers, ctx.safe_point)
@@ -121,29 +117,16 @@ class Activate:
 
     Args:
         root: where the disk is mounted.
-        plan: what it is; its folder is there.
-        digests: what :class:`Unpack` returned.
+        tool: what it is; its folder is there.
     """
 
     root: Path
-    plan: Plan
-    digests: Mapping[str, str]
+    tool: InstalledTool
 
     def run(self, ctx: Context) -> dict[str, str]:
         """Name and version. Raises ``Corrupt``, ``OSError``."""
-        plan = self.plan
-        tool = InstalledTool(
-            plan.name,
-            plan.version,
-            plan.source,
-            plan.folder,
-            dict(plan.commands),
-            dict(plan.environment),
-            dict(self.digests),
-        )
-        installed = read_installed(self.root).with_tool(tool)
-        remember(self.root, installed)
-        return {"name": plan.name, "version": plan.version}
+        remember(self.root, read_installed(self.root).with_tool(self.tool))
+        return {"name": self.tool.name, "version": self.tool.version}
 
 
 def _make_durable(folder: Path, ctx: Context) -> None:

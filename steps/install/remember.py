@@ -7,6 +7,7 @@ from typing import Final
 
 from portunix_vdisk.steps.install.activation import write_activation
 from portunix_vdisk.steps.install.folders import refuse_links
+from portunix_vdisk.steps.install.lock import write_lock
 from portunix_vdisk.steps.install.made_from import read_made_from
 from portunix_vdisk.steps.install.record import Installed, write_installed
 from portunix_vdisk.steps.install.shims import refuse_foreign, write_shims
@@ -23,6 +24,7 @@ def remember(root: Path, installed: Installed) -> None:
     refuse_foreign(root, installed)
     made = read_made_from(root)
     write_installed(root, installed)
+    write_lock(root, installed)
     write_shims(root, installed)
     write_activation(root, installed, made.configuration if made else {})
     _show_node_modules(root)

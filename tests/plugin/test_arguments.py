@@ -95,7 +95,6 @@ def test_global_options_stand_anywhere() -> None:
         ("vdisk create --name -x", "--option=-value"),
         ("vdisk create --name x --nam y", "has no option --nam"),
         ("vdisk create --name a --abort=no", "ignored explicit argument"),
-        ("vdisk create --name a --locked", "not yet: --locked comes with templates"),
         ("plugin", "plugin command is missing"),
         ("plugin start vdisk", "no plugin command 'start'"),
         ("plugin stop", "needs the name of a plugin"),
@@ -169,13 +168,6 @@ def test_what_stands_behind_the_dashes_is_the_commands() -> None:
     assert vdisk("exec -- --help") == Command("operation", "exec", {}, ("--help",))
     assert vdisk("exec --help -- x") == Command("help", "exec")
     assert "portunix vdisk exec [DISK]" in help_text("exec") and "-- COMMAND [ARGUMENT …]\n" in help_text("exec")
-
-
-def test_later_parameters_say_so() -> None:
-    for operation in OPERATIONS:
-        for parameter in operation.parameters:
-            if parameter.later:
-                assert "not yet" in refusal(f"vdisk {operation.name} --{parameter.name}")
 
 
 def test_help_shows_examples_and_hides_what_is_not_built() -> None:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from blocks import check_filesystem, fill, free_extents
+from blocks import check_filesystem, fill, free_extents, until_released
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trees import facts, grow
@@ -71,6 +71,7 @@ def mounted(raw: Path, partition: Partition, work: Callable[[Path], None]) -> No
         work(point)
     finally:
         subprocess.run(["umount", point], check=True)
+        until_released(raw)
 
 
 def busy(point: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,3 +81,11 @@ def check_filesystem(raw: Path, partition: Partition) -> None:
     """``e2fsck -fn`` must find nothing."""
     done = subprocess.run(["e2fsck", "-fn", f"{raw}?offset={partition.start}"], check=False, capture_output=True)
     assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
+
+def until_released(raw: Path) -> None:
+    """A mount namespace that another test makes at this moment has a copy of our mount, until it ends."""
+    deadline = time.monotonic() + 60
+    while subprocess.run(["losetup", "--associated", raw], check=True, capture_output=True).stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

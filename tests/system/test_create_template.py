@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import random
 import time
 from pathlib import Path
 
 import pytest
+from filled import shown
 from machine import Machine
 
 TEMPLATES = """\
@@ -41,34 +40,6 @@ def machine(machine: Machine) -> Machine:
     machine.home.mkdir(parents=True, exist_ok=True)
     (machine.home / "vdisk-templates.yaml").write_text(TEMPLATES)
     return machine
-
-
-def tree(root: Path) -> dict[str, object]:
-    """Path, kind, mode, target of links and content of everything that is no cache and no log."""
-    found: dict[str, object] = {}
-    for folder, folders, names in os.walk(root):
-        inner = Path(folder).relative_to(root)
-        if inner == Path():
-            folders[:] = [name for name in folders if name not in ("cache", "lost+found")]
-        for name in [*folders, *names]:
-            path = Path(folder) / name
-            status = path.lstat()
-            content = ""
-            if path.is_symlink():
-                content = os.readlink(path)
-            elif path.is_file():
-                content = hashlib.sha256(path.read_bytes()).hexdigest()
-            found[str(inner / name)] = (oct(status.st_mode), content)
-    return found
-
-
-def shown(machine: Machine, name: str) -> dict[str, object]:
-    """What is on a disk."""
-    machine.vdisk("mount", name, "look", "--read-only")
-    try:
-        return tree(machine.folder / "look")
-    finally:
-        machine.vdisk("unmount", name)
 
 
 def test_a_template_fills_a_disk_once(machine: Machine) -> None:

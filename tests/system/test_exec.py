@@ -97,16 +97,17 @@ def test_a_signal_reaches_the_command_and_the_disk_is_unmounted(prepared: Machin
 
 
 def test_killed_it_leaves_the_disk_mounted_and_nothing_worse(prepared: Machine) -> None:
-    process = prepared.start("exec", "my-dev", "--", "hello", "wait")
-    wait_for_line(process.stdout, b"waiting")
+    process = prepared.start("exec", "my-dev", "--", "sh", "-c", "echo $$; exec sleep 300")
+    assert process.stdout is not None and process.stderr is not None
+    orphan = int(process.stdout.readline())
     process.kill()
     process.wait(60)
-    assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
     process.stderr.close()
     assert mount_point(prepared) == str(own_place(prepared))
     prepared.vdisk("exec", "my-dev", "--", "hello")
-    wait_until(lambda: prepared.vdisk("unmount", "my-dev", check=None).code == 0, 60)
+    os.kill(orphan, signal.SIGKILL)
+    wait_until(lambda: prepared.vdisk("unmount", "my-dev", check=None).code == 0)
     assert prepared.vdisk("exec", "my-dev", "--", "hello", check=0).out
 
 

@@ -17,7 +17,7 @@ from portunix_vdisk.platform.errors import Corrupt, Failed
 from portunix_vdisk.platform.linux.machine import LinuxPlatform
 from portunix_vdisk.steps.install.downloads import fetch_all
 from portunix_vdisk.steps.install.put import Activate, Unpack, clean_staging
-from portunix_vdisk.steps.install.record import read_installed
+from portunix_vdisk.steps.install.record import InstalledTool, read_installed
 from portunix_vdisk.steps.install.tool import Artifact, Form, Plan
 from portunix_vdisk.steps.install.web import Web
 from portunix_vdisk.steps.step import Context
@@ -59,7 +59,8 @@ def context(person: Silent | None = None) -> Context:
 def install(root: Path, plan: Plan, web: Web, ctx: Context) -> None:
     clean_staging(root)
     fetch_all(plan.artifacts, web, ctx)
-    Activate(root, plan, Unpack(root, plan, web).run(ctx)).run(ctx)
+    Unpack(root, plan, web).run(ctx)
+    Activate(root, InstalledTool.of(plan, "")).run(ctx)
 
 
 def ran(root: Path, *words: str) -> str:
@@ -81,7 +82,7 @@ def test_it_runs_from_wherever_the_disk_is(served: Served, root: Path, tmp_path:
     assert 'exec "$root"/bin/python3 "$folder"/lib/script.py "$@"' in (moved / "bin/script").read_text()
     assert str(tmp_path).encode() not in b"".join(path.read_bytes() for path in moved.rglob("*") if path.is_file())
     tool = read_installed(moved).active("tool")
-    assert tool and list(tool.digests.values()) == [plan.artifacts[0].digest.removeprefix("sha256:")]
+    assert tool and tool.artifacts == plan.artifacts
 
 
 def test_versions_lie_side_by_side_and_the_last_one_counts(served: Served, root: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from portunix_vdisk.steps.install.record import (
     read_installed,
     write_installed,
 )
+from portunix_vdisk.steps.install.tool import Artifact, Form
 
 NODE = InstalledTool(
     "nodejs",
@@ -26,7 +27,7 @@ NODE = InstalledTool(
     "tools/nodejs/20.20.2",
     {"node": "bin/node"},
     {"NODE_HOME": "{folder}"},
-    {"https://example.org/node.whl": "0" * 64},
+    (Artifact("https://example.org/node.whl", "sha256:" + "0" * 64, Form.WHEEL),),
 )
 
 
@@ -49,8 +50,12 @@ def test_one_version_of_a_tool_is_active() -> None:
 
 
 def test_packages_of_a_language_are_replaced_as_a_whole() -> None:
-    some = Installed().with_packages("pip", {"numpy": "2"}).with_packages("npm", {"react": "18", "eslint": "9"})
-    assert [one.name for one in some.with_packages("npm", {"react": "19"}).packages] == ["react", "numpy"]
+    numpy, react, eslint = (
+        InstalledPackage(*one) for one in (("pip", "numpy", "2"), ("npm", "react", "18"), ("npm", "e", "9"))
+    )
+    some = Installed().with_packages("pip", [numpy]).with_packages("npm", [react, eslint])
+    assert some.of("npm") == (eslint, react)
+    assert some.with_packages("npm", [react]).packages == (react, numpy)
 
 
 WRONG: list[Any] = [
@@ -80,7 +85,7 @@ BENT: list[dict[str, Any]] = [
     {"environment": {"A=B": "c"}},
     {"environment": {"A": "b\nc"}},
     {"environment": {"A": 5}},
-    {"digests": {"https://example.org": "f" * 63}},
+    {"artifacts": [{"address": "https://example.org", "digest": "sha256:" + "f" * 63, "form": "wheel"}]},
     {"active": "yes"},
 ]
 

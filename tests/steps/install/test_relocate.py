@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from portunix_vdisk.steps.install.languages import go_versions, node_versions, plain, reason
+from portunix_vdisk.steps.install.languages import LANGUAGES
+from portunix_vdisk.steps.install.languages.language import reason
 from portunix_vdisk.steps.install.relocate import amend_records, mentions, rewrite_scripts
 
 
@@ -88,12 +89,12 @@ def test_the_reason_is_one_line(output: str, told: str) -> None:
 
 def test_versions_are_read_where_they_lie(tmp_path: Path) -> None:
     for name, text in (("react", '{"version": "1.2"}'), ("@types/node", '{"version": "3"}'), ("odd", "nonsense")):
-        (tmp_path / "node_modules" / name).mkdir(parents=True)
-        (tmp_path / "node_modules" / name / "package.json").write_text(text)
-    assert node_versions(tmp_path) == {"react": "1.2", "@types/node": "3"}
-    (tmp_path / "modules").mkdir()
-    (tmp_path / "modules/go.mod").write_text(
+        (tmp_path / "env/node/node_modules" / name).mkdir(parents=True)
+        (tmp_path / "env/node/node_modules" / name / "package.json").write_text(text)
+    assert LANGUAGES["npm"].versions(tmp_path) == {"react": "1.2", "@types/node": "3"}
+    (tmp_path / "env/go/modules").mkdir(parents=True)
+    (tmp_path / "env/go/modules/go.mod").write_text(
         "module m\n\ngo 1.21\n\nrequire a.b/c v1.0.0\n\nrequire (\n\tx.y/z v2.0.0 // indirect\n)\n"
     )
-    assert go_versions(tmp_path) == {"a.b/c": "v1.0.0", "x.y/z": "v2.0.0"}
-    assert plain("pip", "Foo_Bar.x[extra]") == "foo-bar-x" and plain("npm", "A_b") == "A_b"
+    assert LANGUAGES["go"].versions(tmp_path) == {"a.b/c": "v1.0.0", "x.y/z": "v2.0.0"}
+    assert LANGUAGES["pip"].plain("Foo_Bar.x[extra]") == "foo-bar-x" and LANGUAGES["npm"].plain("A_b") == "A_b"
