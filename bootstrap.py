@@ -198,8 +198,8 @@ def main(arguments: "list[str]") -> int:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if command == "test":
         os.chdir(ROOT)
-        # Twice as many at once as there are processors: more than half of the time goes by waiting.
-        script = ["-m", "pytest", "-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal"]
+        # As many at once as there are processors: much of the time goes by waiting.
+        script = ["-m", "pytest", "-n", "auto", "--dist", "worksteal"]
     else:
         script = [str(ROOT / "tests/bench/demo.py")]
     # exec: Ctrl-C, exit status and the terminal belong to the program itself.

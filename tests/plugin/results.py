@@ -46,6 +46,30 @@ RESULTS: dict[str, Any] = {
     "template list": {"templates": [TEMPLATE]},
     "template show": {"template": TEMPLATE},
     "template validate": {"file": "/t.yaml", "templates": [TEMPLATE]},
+    "outdated": {
+        "disk": "my-dev",
+        "outdated": [{"language": "npm", "name": "react", "version": "18.2.0", "newest": "18.3.1"}],
+        "unknown": ["git cannot be had: debian: deb.debian.org cannot be reached"],
+    },
+    "upgrade": {
+        "disk": "my-dev",
+        "upgraded": [{"language": "", "name": "nodejs", "from": "20.1.0", "to": "20.2.0"}],
+        "missing": [{"name": "git", "why": "deb.debian.org cannot be reached"}],
+    },
+    "template lock": {
+        "template": "web",
+        "lock": "/home/ada/.portunix/web.vdisk.lock",
+        "tools": [{"name": "nodejs", "version": "20.2.0"}],
+        "packages": [{"language": "npm", "name": "react", "version": "18.3.1"}],
+        "missing": ["vscode"],
+    },
+    "template from-disk": {
+        "disk": "my-dev",
+        "template": "my-dev",
+        "file": "/home/ada/my-dev.yaml",
+        "lock": "/home/ada/my-dev.vdisk.lock",
+        "lost": ["greet"],
+    },
     "uninstall": {
         "disk": "my-dev",
         "tools": [{"name": "nodejs", "version": "20.18.0"}],

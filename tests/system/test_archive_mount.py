@@ -113,6 +113,7 @@ def test_a_server_that_was_killed(machine: Machine) -> None:
     assert_nothing_left(machine, archive, last["server_pid"])
 
 
+@pytest.mark.full
 def test_a_storage_daemon_that_was_killed_takes_the_server_along(machine: Machine) -> None:
     archive = archived(machine)
     server = mounted(machine, "a.zip", "look")["server_pid"]
@@ -265,6 +266,7 @@ def servers_of(folder: Path) -> list[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True).stdout.split()
 
 
+@pytest.mark.full
 def test_a_command_that_is_killed_leaves_nothing_for_long(machine: Machine) -> None:
     """The worker dies between the server's start and the mount; the next command finds its way."""
     archive = archived(machine)

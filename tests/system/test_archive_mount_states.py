@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from looking import archived, assert_nothing_left, mounted
 from machine import Machine
 
@@ -56,6 +57,7 @@ def test_an_encrypted_archive(machine: Machine) -> None:
     assert_nothing_left(machine, archive, server)
 
 
+@pytest.mark.full
 def test_a_delta_whose_base_is_elsewhere(machine: Machine) -> None:
     archived(machine)
     changed(machine, "after the base")

@@ -118,7 +118,7 @@ def test_a_second_run_does_nothing(machine: Machine, type: str) -> None:
     assert machine.disk("my-dev").stat().st_ino == about.st_ino
 
 
-@pytest.mark.parametrize("type", TYPES)
+@pytest.mark.parametrize("type", MOSTLY_ONE)
 def test_a_disk_in_use_is_left_alone_and_trimmed_where_possible(machine: Machine, type: str) -> None:
     point = prepare(machine, type)
     before = facts(point)
@@ -136,7 +136,7 @@ def test_a_disk_in_use_is_left_alone_and_trimmed_where_possible(machine: Machine
     assert "shell" in machine.vdisk("compact", "my-dev", folder=point).out
 
 
-@pytest.mark.parametrize("type", TYPES)
+@pytest.mark.parametrize("type", MOSTLY_ONE)
 def test_after_a_failure_it_is_mounted_again(machine: Machine, type: str) -> None:
     point = prepare(machine, type)
     before = facts(point)
@@ -150,7 +150,7 @@ def test_after_a_failure_it_is_mounted_again(machine: Machine, type: str) -> Non
     assert facts(point) == before
 
 
-@pytest.mark.parametrize("type", TYPES)
+@pytest.mark.parametrize("type", MOSTLY_ONE)
 def test_stopped_it_is_mounted_again_and_goes_on(machine: Machine, type: str) -> None:
     point = prepare(machine, type)
     before = facts(point)
@@ -220,7 +220,7 @@ def test_killed_while_it_was_unmounted_or_mounting(machine: Machine, request: py
         check_filesystem(raw, partition(machine))
 
 
-@pytest.mark.parametrize("type", TYPES)
+@pytest.mark.parametrize("type", MOSTLY_ONE)
 def test_a_journal_that_waits_is_replayed_first(machine: Machine, type: str) -> None:
     point = prepare(machine, type)
     (point / "last").write_text("only in the journal")

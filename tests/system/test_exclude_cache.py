@@ -149,6 +149,7 @@ def test_whatever_is_killed_the_next_run_finishes(machine: Machine) -> None:
     machine.vdisk("unmount", "copy")
 
 
+@pytest.mark.full
 def test_as_an_ordinary_user() -> None:
     with person(sudo=True) as user:
         user.vdisk("create", "--name", "my-dev", "--size", "64MB")

@@ -81,7 +81,7 @@ def test_export_killed_at_any_byte_resumes(machine: Machine, request: pytest.Fix
     reference = machine.vdisk("export", "--disk", "my-dev", "--output", "whole.zip", "--level", "3", "--json").result
     final = reference["archive_bytes"]
     middle = 0
-    for number, fraction in enumerate(fractions(request, 5)):
+    for number, fraction in enumerate(fractions(request, 4)):
         output = machine.folder / f"a{number}.zip"
         partial = output.with_name(output.name + ".partial")
         command = ("export", "--disk", "my-dev", "--output", output.name, "--level", "3", "--json")
@@ -106,7 +106,7 @@ def test_import_killed_at_any_byte_resumes(machine: Machine, request: pytest.Fix
     reference = machine.vdisk("export", "--disk", "my-dev", "--output", "whole.zip", "--level", "3", "--json").result
     final = allocated(machine.disk("my-dev"))
     middle = 0
-    for number, fraction in enumerate(fractions(request, 5)):
+    for number, fraction in enumerate(fractions(request, 4)):
         name = f"copy{number}"
         image = machine.home / "vdisk" / "disks" / f"{name}.{type}"
         partial = image.with_name(image.name + ".partial")
@@ -130,9 +130,9 @@ def test_import_killed_at_any_byte_resumes(machine: Machine, request: pytest.Fix
 @pytest.mark.parametrize(
     ("operation", "victim"),
     [
-        ("export", "server"),
         ("export", "worker"),
         ("import", "client"),
+        pytest.param("export", "server", marks=LONG),
         pytest.param("export", "client", marks=LONG),
         pytest.param("import", "server", marks=LONG),
         pytest.param("import", "worker", marks=LONG),
@@ -213,7 +213,9 @@ def test_killed_changed_resumed_gives_the_new_state(machine: Machine) -> None:
     machine.vdisk("unmount", "copy")
 
 
-@pytest.mark.parametrize("member", ["allocate", "partition", "format", "register"])
+@pytest.mark.parametrize(
+    "member", ["format", *(pytest.param(one, marks=LONG) for one in ("allocate", "partition", "register"))]
+)
 def test_create_killed_between_any_two_steps(machine: Machine, member: str) -> None:
     """Every step alone, then a kill: the next create finishes, and so does an abort leave nothing."""
     machine.doit(f"create:my-dev:{member}", "size=128MB")

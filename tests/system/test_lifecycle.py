@@ -17,7 +17,7 @@ from trees import facts, grow
 
 from portunix_vdisk.platform.base import Partition
 
-TYPES = ["vhd", "img", *(pytest.param(type, marks=pytest.mark.full) for type in ("vhdx", "qcow2", "dmg"))]
+TYPES = ["vhd", *(pytest.param(type, marks=pytest.mark.full) for type in ("img", "vhdx", "qcow2", "dmg"))]
 
 
 def sha256(path: Path) -> str:

@@ -89,6 +89,7 @@ def test_without_sudo_the_command_to_run_is_named_at_once() -> None:
         tidy(user)
 
 
+@pytest.mark.full
 def test_compact_needs_no_root_for_a_disk_that_is_not_mounted() -> None:
     with person(sudo=False) as user:
         uid = pwd.getpwnam(user.name).pw_uid
@@ -110,6 +111,7 @@ def test_compact_needs_no_root_for_a_disk_that_is_not_mounted() -> None:
         tidy(user)
 
 
+@pytest.mark.full
 def test_compact_of_a_mounted_disk_with_sudo() -> None:
     with person(sudo=True) as user:
         uid = pwd.getpwnam(user.name).pw_uid
