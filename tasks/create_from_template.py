@@ -31,7 +31,7 @@ from portunix_vdisk.tasks.mount_disk import mount_graph
 from portunix_vdisk.tasks.session import Session
 from portunix_vdisk.tasks.which import attachment_of
 from portunix_vdisk.tasks.which_template import lock_of_template, template_named
-from portunix_vdisk.tasks.wishes import PackageWish, ToolWish, wishes
+from portunix_vdisk.tasks.wishes import PackageWish, ToolWish, met, wishes
 from portunix_vdisk.templates.recipe import find_recipe
 from portunix_vdisk.templates.template import BUILT_IN, Script, Template
 
@@ -113,8 +113,7 @@ class _Filling:
         if self.lock is None:
             return tools, packages
         there = self.lock.installed
-        lacking = [one.name for one in tools if not one.is_met(there, ())]
-        lacking += [one.name for one in packages if not one.is_met(there)]
+        lacking = [name for name, is_there in met(tools, packages, there).items() if not is_there]
         if lacking and self.options.get("allow-missing") != "true":
             raise Refused(
                 f"the lock of {self.template.key} lacks {', '.join(lacking)}",
@@ -228,10 +227,8 @@ class _Filling:
         return Member(f"script:{number:02}", f"run the script {script.name}", run, done)
 
     def _settle(self, root: Path, tools: Sequence[ToolWish], packages: Sequence[PackageWish]) -> Json:
-        installed = read_installed(root)
-        met = {one.name: one.is_met(installed, tools) for one in tools}
-        met |= {f"{one.language}:{one.name}": one.is_met(installed) for one in packages}
-        lacking = [name for name, there in met.items() if not there]
+        found = met(tools, packages, read_installed(root))
+        lacking = [name for name, there in found.items() if not there]
         missing = [{"name": name, "why": self._why(name)} for name in lacking]
         if missing and self.options.get("allow-missing") != "true":
             raise Failed(
@@ -242,7 +239,7 @@ class _Filling:
         return {
             "uuid": known_disk(self.session, self.name).uuid,
             "template": self.digest,
-            "installed": [name for name, there in met.items() if there],
+            "installed": [name for name, there in found.items() if there],
             "missing": missing,
         }
 

@@ -37,7 +37,7 @@ class _Work:
     """What the members of one run hand to each other."""
 
     root: Path
-    cache: Path
+    place: Place
     web: Web
     lock: Lock | None = None
     upgrade: bool = False
@@ -99,7 +99,8 @@ def members_of(
 
     With ``lock``, exactly what stands there is taken, and nobody is asked what there is.
     """
-    work = _Work(root, session.home.vdisk / CACHE, web_of(session, options), lock, options.get("upgrade") == "true")
+    upgrade = options.get("upgrade") == "true"
+    work = _Work(root, place_of(session, root, options), web_of(session, options), lock, upgrade)
 
     def is_there(wish: ToolWish) -> bool:
         installed = read_installed(root)
@@ -150,7 +151,7 @@ def members_of(
 
     for language, some in by_language.items():
         names = ", ".join(one.name for one in some)
-        run = _packager(work, language, some, options)
+        run = _packager(work, language, some)
         members.append(Member(f"{language}:packages", f"install {names} by {language}", run, packages_done(some)))
 
     def result() -> dict[str, Json]:
@@ -173,6 +174,11 @@ def web_of(session: Session, options: Mapping[str, str]) -> Web:
     """What asks servers, with the cache that all disks share."""
     stop = session.context("").safe_point
     return Web(session.home.vdisk / CACHE, stop, offline=options.get("offline") == "true", proxy_of=proxy_of)
+
+
+def place_of(session: Session, root: Path, options: Mapping[str, str]) -> Place:
+    """Where packages are installed, with the same cache."""
+    return Place(root, session.home.vdisk / CACHE, options.get("offline") == "true", passed_on())
 
 
 def mounted_disk(session: Session, options: Mapping[str, str], *, writing: bool = True) -> tuple[Disk, Path]:
@@ -274,9 +280,7 @@ def _unpacker(work: _Work, wish: ToolWish) -> Callable[[Context], Json]:
     return run
 
 
-def _packager(
-    work: _Work, language: str, wishes: Sequence[PackageWish], options: Mapping[str, str]
-) -> Callable[[Context], Json]:
+def _packager(work: _Work, language: str, wishes: Sequence[PackageWish]) -> Callable[[Context], Json]:
     def run(ctx: Context) -> Json:
         if gone := [name for name in TOOLS_OF[language] if name in work.missing]:
             raise Refused(
@@ -284,9 +288,7 @@ def _packager(
             )
         work.changed = True
         wanted = {one.name: one.version for one in wishes}
-        offline = options.get("offline") == "true"
-        place = Place(work.root, work.cache, offline, passed_on())
-        return dict(InstallPackages(place, language, wanted, work.upgrade, work.lock).run(ctx))
+        return dict(InstallPackages(work.place, language, wanted, work.upgrade, work.lock).run(ctx))
 
     return run
 

@@ -18,7 +18,7 @@ from portunix_vdisk.tasks.graph import Graph, Member, Values
 from portunix_vdisk.tasks.install import members_of
 from portunix_vdisk.tasks.session import Session
 from portunix_vdisk.tasks.which_template import template_named
-from portunix_vdisk.tasks.wishes import wishes
+from portunix_vdisk.tasks.wishes import met, wishes
 
 
 def template_lock_graph(session: Session, options: Mapping[str, str]) -> Graph:
@@ -26,14 +26,15 @@ def template_lock_graph(session: Session, options: Mapping[str, str]) -> Graph:
     template, place = template_named(session, options["template"])
     tools, packages = wishes(template.tools, template.packages, Installed())
     root = session.home.vdisk / "locking" / template.key
-    root.mkdir(parents=True, exist_ok=True)
     members, _ = members_of(session, root, tools, packages, options)
+
+    def prepare(ctx: Context) -> Json:
+        root.mkdir(parents=True, exist_ok=True)
+        return {}
 
     def write(ctx: Context) -> Json:
         installed = read_installed(root)
-        met = {one.name: one.is_met(installed, tools) for one in tools}
-        met |= {f"{one.language}:{one.name}": one.is_met(installed) for one in packages}
-        lacking = [name for name, there in met.items() if not there]
+        lacking = [name for name, there in met(tools, packages, installed).items() if not there]
         if lacking and options.get("allow-missing") != "true":
             raise Failed(
                 f"not to be had: {', '.join(lacking)}",
@@ -52,7 +53,8 @@ def template_lock_graph(session: Session, options: Mapping[str, str]) -> Graph:
     def result(values: Mapping[str, Values]) -> Json:
         return {"template": template.key, "lock": show_path(place), **values["write"]}
 
+    first = Member("prepare", "make a folder to fill", prepare, lambda values: root.is_dir())
     last = Member("write", "write the lock", write, lambda values: False)
     return Graph(
-        "template lock", template.key, f"lock what {template.key} installs", (place,), (*members, last), result
+        "template lock", template.key, f"lock what {template.key} installs", (place,), (first, *members, last), result
     )

@@ -10,7 +10,6 @@ from pathlib import Path
 from portunix_vdisk.platform.errors import NotFound
 from portunix_vdisk.steps.disk import Disk
 from portunix_vdisk.steps.durable import fsync_folder
-from portunix_vdisk.steps.install.languages.language import Place
 from portunix_vdisk.steps.install.packages import RemovePackages
 from portunix_vdisk.steps.install.put import STAGING, clean_staging
 from portunix_vdisk.steps.install.record import (
@@ -25,8 +24,7 @@ from portunix_vdisk.steps.install.tool import fits
 from portunix_vdisk.steps.step import Context, Json
 from portunix_vdisk.tasks.describe import package_json
 from portunix_vdisk.tasks.graph import Graph, Member, Values
-from portunix_vdisk.tasks.install import CACHE, mounted_disk, refuse_elsewhere
-from portunix_vdisk.tasks.network import passed_on
+from portunix_vdisk.tasks.install import mounted_disk, place_of, refuse_elsewhere
 from portunix_vdisk.tasks.session import Session
 from portunix_vdisk.templates.recipe import built_in_recipes
 from portunix_vdisk.templates.template import Package, read_package
@@ -46,7 +44,7 @@ def uninstall_graph(session: Session, options: Mapping[str, str]) -> Graph:
     def remove(ctx: Context) -> Json:
         refuse_elsewhere(session, disk, root)
         # Packages first: the tools that remove them may be among those that go.
-        place = Place(root, session.home.vdisk / CACHE, environment=passed_on())
+        place = place_of(session, root, options)
         for language in sorted({one.language for one in packages}):
             RemovePackages(place, language, tuple(one.name for one in packages if one.language == language)).run(ctx)
         for tool in tools:

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 
 from portunix_vdisk.platform.errors import NotFound, VdiskError
 from portunix_vdisk.steps.install.languages import LANGUAGES
-from portunix_vdisk.steps.install.languages.language import Place
 from portunix_vdisk.steps.install.record import Installed, InstalledTool, read_installed
 from portunix_vdisk.steps.install.resolve import resolve
 from portunix_vdisk.steps.step import Json
 from portunix_vdisk.tasks.graph import Graph, Values
-from portunix_vdisk.tasks.install import graph_of, mounted_disk, web_of
-from portunix_vdisk.tasks.network import passed_on
+from portunix_vdisk.tasks.install import graph_of, mounted_disk, place_of, web_of
 from portunix_vdisk.tasks.session import Session
 from portunix_vdisk.tasks.uninstall import named_on
 from portunix_vdisk.tasks.wishes import PackageWish, ToolWish
@@ -41,7 +39,7 @@ def show_outdated(session: Session, options: Mapping[str, str]) -> Json:
                 found.append({"language": "", "name": tool.name, "version": tool.version, "newest": newest})
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    place = Place(root, session.home.vdisk / "cache", options.get("offline") == "true", passed_on())
+    place = place_of(session, root, options)
     for language in dict.fromkeys(one.language for one in installed.packages):
         here = {one.name: one for one in installed.of(language)}
         try:

@@ -66,6 +66,12 @@ class PackageWish:
         return package.language == self.language and package.name == bare(self.name)
 
 
+def met(tools: Sequence[ToolWish], packages: Sequence[PackageWish], installed: Installed) -> dict[str, bool]:
+    """Of each wish, by its name as a person writes it, whether a disk with this has it."""
+    found = {one.name: one.is_met(installed, tools) for one in tools}
+    return found | {f"{one.language}:{one.name}": one.is_met(installed) for one in packages}
+
+
 def comes_along(name: str, commands: Iterable[Iterable[str]]) -> bool:
     """Whether one of other tools brings the command of this name: npm is part of nodejs."""
     return any(name in one for one in commands)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from portunix_vdisk.platform.errors import Corrupt, NotFound, Refused
-from portunix_vdisk.steps.durable import replace_text
+from portunix_vdisk.steps.durable import fsync_folder, replace_text
 from portunix_vdisk.steps.install.languages import LANGUAGES
 from portunix_vdisk.steps.install.record import STATE, Installed, installed_json, parse_installed
 from portunix_vdisk.steps.install.tool import this_cpu, this_system
@@ -66,21 +66,28 @@ class Lock:
 
 
 def lock_of(root: Path, installed: Installed) -> Lock:
-    """The lock of what is on the disk at ``root``. Raises ``OSError``."""
+    """The lock of what is on the disk at ``root``. Raises ``OSError``; ``Corrupt``: a language's file is none."""
     files: dict[str, dict[str, str]] = {}
     for name in sorted({one.language for one in installed.packages}):
-        texts = {
-            file: text for file, place in LANGUAGES[name].lock.items() if (text := _text(root / place)) is not None
-        }
-        if "package.json" in texts:
-            texts["package.json"] = _dependencies_only(texts["package.json"])
+        places = LANGUAGES[name].lock
+        try:
+            texts = {file: text for file, place in places.items() if (text := _text(root / place)) is not None}
+            if "package.json" in texts:
+                texts["package.json"] = _dependencies_only(texts["package.json"])
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+            raise Corrupt(
+                f"{', '.join(places.values())}: no lock can be made of these: {error}",
+                state="what is installed stays as it is",
+                hint="mend the file, then run the same command again",
+            ) from error
         files[name] = texts
     return Lock(this_system(), this_cpu(), installed, files)
 
 
 def write_lock(root: Path, installed: Installed) -> None:
-    """Let the disk have the lock of what is on it, durably. Raises ``OSError``."""
+    """Let the disk have the lock of what is on it, durably. Raises ``OSError``, ``Corrupt``."""
     replace_text(root / STATE / FILE, lock_of(root, installed).text)
+    fsync_folder(root / STATE)
 
 
 def read_lock(path: Path) -> Lock:
@@ -118,7 +125,7 @@ def place_files(root: Path, language: str, lock: Lock) -> None:
 def _text(path: Path) -> str | None:
     """A file of a disk, but nothing that a link leads to."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     with os.fdopen(descriptor, encoding="utf-8") as file:

@@ -97,7 +97,7 @@ def test_a_lock_makes_the_same_disk_twice_and_a_disk_becomes_a_template(machine:
     # What is asked for and not in the lock is not made up.
     team.write_text(TEMPLATE.replace('"pip:cowsay"', '"pip:cowsay", "npm:is-even"'))
     lacking = machine.vdisk("create", "--name", "four", *words, check=4)
-    assert "the lock of team lacks is-even" in lacking.err and "template lock" in lacking.err
+    assert "the lock of team lacks npm:is-even" in lacking.err and "template lock" in lacking.err
 
     # A digest that changed is refused, whoever finds it: here uv, npm and ourselves.
     team.write_text(TEMPLATE)

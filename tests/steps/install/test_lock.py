@@ -63,6 +63,14 @@ def test_what_a_link_leads_to_is_not_in_it(tmp_path: Path) -> None:
         lock_of(root, INSTALLED)
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"dependencies": 5}', '{"dependencies": {"react": 5}}', "\0"])
+def test_a_file_of_a_language_that_is_none_is_named(text: str, tmp_path: Path) -> None:
+    root = disk(tmp_path / "disk")
+    (root / "env/node/package.json").write_text(text)
+    with pytest.raises(Corrupt, match=r"env/node/package\.json, .* no lock can be made"):
+        write_lock(root, INSTALLED)
+
+
 def test_a_file_of_pins_is_told_apart_by_package() -> None:
     assert list(pinned(PINS)) == ["six", "x"] and "".join(pinned(PINS).values()) == PINS
     assert pinned("") == {} and pinned("# nothing\n") == {}
